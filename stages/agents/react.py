@@ -1,0 +1,37 @@
+"""ReAct (Yao et al., arXiv 2210.03629): a thought, then an action, at every turn.
+
+The paper's ALFWorld prompts think only now and then, as an action `think: ...`; this is the dense variant, in which every
+reply holds both lines.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from stages.agents.base import Decision, Prompt
+
+INSTRUCTIONS = {
+    "alfworld": "You act in a household through text. Each turn, reply with one line 'Think:' and one line 'Action:'."
+}
+_REPLY = re.compile(r"(?:^\s*Think:\s*(?P<thought>.*?)\s*)?^\s*Action:[ \t]*(?P<action>[^\n]*)", re.S | re.M)
+
+
+@dataclass(frozen=True)
+class React:
+    """The dense ReAct agent; the first `Action:` line of a reply counts, whatever follows it is ignored."""
+
+    name: str = "react"
+    stop: tuple[str, ...] = ("\nObservation:", "\nThink:")
+
+    def prompt(self, env: str, opening: str, hints: tuple[str, ...]) -> Prompt:
+        return Prompt(INSTRUCTIONS[env], hints, opening)
+
+    def parse(self, reply: str) -> Decision:
+        found = _REPLY.search(reply)
+        if found is None:
+            return Decision(thought=reply.strip(), action="")
+        return Decision((found["thought"] or "").strip(), found["action"].strip())
+
+    def render(self, thought: str, action: str) -> str:
+        return f"Think: {thought}\nAction: {action}"

@@ -1,0 +1,1 @@
+"""Where tokens come from: one protocol (`base`), one module an engine."""

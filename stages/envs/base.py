@@ -1,0 +1,49 @@
+"""What an environment is to the rest of the project: frozen tasks in, text observations out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+class EnvironmentFault(RuntimeError):
+    """The environment itself failed (a game that does not load, an engine that died): never the agent's failure."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One row of a frozen panel: all that fixes a task.
+
+    `spec` holds what the environment needs to start it (ALFWorld: the game file, relative to the panel's folder, and
+    its sha256); `category` is the paper's task category (ALFWorld: clean, cool, examine, heat, put, puttwo).
+    """
+
+    task_id: str
+    env: str
+    panel: str
+    category: str
+    goal: str
+    spec: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What the environment shows after a reset or a step.
+
+    `valid` is False when the environment refused the action (ALFWorld: "Nothing happens."); `reward` lies in [0, 1] and
+    counts when `done`.
+    """
+
+    text: str
+    admissible: tuple[str, ...]
+    reward: float
+    done: bool
+    valid: bool
+
+
+class Environment(Protocol):
+    """One place in a pool: plays one task after the other. Raises `EnvironmentFault` for failures of its own."""
+
+    def reset(self, task: Task) -> Observation: ...
+
+    def step(self, action: str) -> Observation: ...

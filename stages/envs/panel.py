@@ -1,0 +1,132 @@
+"""Frozen panels on disk, whatever the environment: `tasks.parquet`, `panels.json`, and the files the tasks name.
+
+A panel's hash covers its ordered rows, and through the rows the content of every file they name by hash. Two results are
+compared only if they stand on equal hashes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import polars as pl
+
+from stages.envs.base import Task
+
+SCHEMA_VERSION = 1
+TASKS_FILE = "tasks.parquet"
+PANELS_FILE = "panels.json"
+_COLUMNS = ("task_id", "env", "panel", "category", "goal")  # the rest is the task's spec
+
+
+class PanelError(ValueError):
+    """A panel is missing, empty, or not what was written; the message says which file and what to do."""
+
+
+def panel_sha256(tasks: Sequence[Task]) -> str:
+    """The hash of a panel: over its rows in their order, each as JSON with sorted keys."""
+    digest = hashlib.sha256()
+    for task in tasks:
+        digest.update(json.dumps(asdict(task), sort_keys=True, ensure_ascii=False).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def write_panels(folder: Path, env: str, source: str, panels: Mapping[str, Sequence[Task]]) -> None:
+    """Write `tasks.parquet` and `panels.json`; `source` is where the tasks came from (`generated`, `official`).
+
+    All tasks' specs must have the same keys. The same panels give the same bytes.
+    """
+    tasks = [task for panel in panels.values() for task in panel]
+    names = [task.task_id for task in tasks]
+    if len(set(names)) < len(names):
+        repeated = sorted({n for n in names if names.count(n) > 1})
+        raise PanelError(f"task ids must be unique, but these come more than once: {', '.join(repeated[:5])}")
+    rows = [
+        {"schema_version": SCHEMA_VERSION, **{c: getattr(task, c) for c in _COLUMNS}, **task.spec} for task in tasks
+    ]
+    pl.DataFrame(rows).write_parquet(folder / TASKS_FILE)
+    summary = {
+        "schema_version": SCHEMA_VERSION,
+        "env": env,
+        "source": source,
+        "panels": {name: {"n": len(panel), "sha256": panel_sha256(panel)} for name, panel in panels.items()},
+    }
+    (folder / PANELS_FILE).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+
+
+def load_panel(root: Path, name: str) -> tuple[list[Task], str]:
+    """A panel's tasks in their order, and its hash, computed anew.
+
+    Raises PanelError if the panel is missing or empty, or if its rows are not those the hash was taken of. The files that
+    tasks name are checked by the environment, when it opens them.
+    """
+    summary = _read_summary(root / PANELS_FILE)
+    if name not in summary:
+        raise PanelError(f"{root / PANELS_FILE}: there is no panel {name!r}, only {', '.join(sorted(summary))}")
+    rows = _read_rows(root / TASKS_FILE, name)
+    tasks = [
+        Task(
+            **{column: str(row[column]) for column in _COLUMNS},
+            spec={k: v for k, v in row.items() if k not in (*_COLUMNS, "schema_version")},
+        )
+        for row in rows
+    ]
+    found = panel_sha256(tasks)
+    if found != summary[name]["sha256"]:
+        raise PanelError(
+            f"{root / TASKS_FILE}: panel {name!r} is not the one that was built: {PANELS_FILE} says sha256 "
+            f"{summary[name]['sha256']}, its {len(tasks)} rows give {found}. Restore both files (dvc checkout) or build "
+            "the panels again (dvc repro panels)"
+        )
+    if not tasks:
+        raise PanelError(f"{root / TASKS_FILE}: panel {name!r} is empty; give it tasks in the panels' settings")
+    return tasks, found
+
+
+@contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside `folder` that takes its place at the end; on an error `folder` stays as it was."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        fresh, old = scratch / "fresh", scratch / "old"
+        fresh.mkdir()
+        yield fresh
+        if folder.exists():
+            os.replace(folder, old)
+        try:
+            os.replace(fresh, folder)
+        except OSError:
+            if old.exists():
+                os.replace(old, folder)
+            raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _read_summary(path: Path) -> dict[str, dict[str, str]]:
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PanelError(f"{path}: can't be read ({error.strerror}). Build the panels: dvc repro panels") from error
+    if summary.get("schema_version") != SCHEMA_VERSION:
+        raise PanelError(
+            f"{path}: expected schema_version {SCHEMA_VERSION}, found {summary.get('schema_version')}. "
+            "Build the panels again: dvc repro panels"
+        )
+    panels: dict[str, dict[str, str]] = summary["panels"]
+    return panels
+
+
+def _read_rows(path: Path, panel: str) -> list[dict[str, object]]:
+    try:
+        return pl.read_parquet(path).filter(pl.col("panel") == panel).to_dicts()
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise PanelError(f"{path}: can't be read ({error}). Build the panels again: dvc repro panels") from error

@@ -1,0 +1,48 @@
+"""The default hint writer: reads what the environment showed in a failed episode; needs no API.
+
+It sees the episode's record and, if there is one, the probe's; never a plan, a walkthrough, a game file, or what the
+warm-up withheld.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from stages.hinting.probe import ProbeRecord
+from stages.hinting.rules import RULES, Case
+from stages.records import SCHEMA_VERSION, Episode, Hint
+
+
+def write_hints(episode: Episode, probe: ProbeRecord | None, max_chars: int, per_failure: int) -> list[Hint]:
+    """Up to `per_failure` hints for one failure, the most specific first, each at most `max_chars` characters.
+
+    Raises ValueError for an episode that is no failure of the agent's (a success, or a failure of the machine), and for
+    a probe of another episode.
+    """
+    if episode.success or episode.machine_failure:
+        raise ValueError(f"episode {episode.episode_id} is no failure of the agent: nothing to learn from it")
+    if probe is not None and probe.episode_id != episode.episode_id:
+        raise ValueError(f"the probe is of episode {probe.episode_id}, not of {episode.episode_id}")
+    case = Case(episode, probe, max_chars)
+    hints: dict[str, Hint] = {}
+    for rule in RULES:
+        finding = rule(case)
+        if finding is not None and len(finding.text) <= max_chars:
+            hints.setdefault(finding.text, _hint(episode, rule.__name__, finding.text, finding.evidence))
+    return list(hints.values())[:per_failure]
+
+
+def _hint(episode: Episode, rule: str, text: str, evidence: str) -> Hint:
+    name = hashlib.sha256(f"{episode.episode_id}|{rule}|{text}".encode()).hexdigest()[:16]
+    return Hint(
+        SCHEMA_VERSION,
+        name,
+        episode.env,
+        episode.agent,
+        episode.category,
+        text,
+        rule,
+        evidence,
+        episode.episode_id,
+        episode.task_id,
+    )

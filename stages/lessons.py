@@ -1,0 +1,120 @@
+"""The `lessons` stage: successes on the train panel -> training examples without hints.
+
+    python -m stages.lessons --env alfworld --agent react --arm distilled
+
+Arm `distilled` reads data/teacher/<env>_<agent>/episodes.parquet, arm `sft`
+data/rollouts/<env>_<agent>/episodes.parquet. Writes lessons.parquet and gates.json to
+data/lessons/<env>_<agent>_<arm>/, all or nothing: when a gate finds a fault or no lesson is left, earlier outputs stay
+as they were.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from stages import agents, chat
+from stages.envs.panel import PanelError, load_panel, replacing
+from stages.params import Settings, SettingsError, load
+from stages.records import SCHEMA_VERSION, Episode, Lesson, Message, RecordError, read, write
+from stages.training.gates import Evidence, GateError, check
+from stages.training.lessons import Limits, build_lessons
+
+DATA = Path("data")
+BASE = DATA / "base" / "model"
+SOURCES = {"distilled": "teacher", "sft": "rollouts"}
+PANEL = "train"
+MEASURED = ("dev", "test")
+
+
+class LessonError(ValueError):
+    """There is nothing to learn from, or it is not what it should be."""
+
+
+def main() -> int:
+    """Run the stage; 1 and the fault on stderr when its inputs are unusable."""
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.lessons", description="Make training examples of successes."
+    )
+    parser.add_argument("--env", required=True)
+    parser.add_argument("--agent", required=True)
+    parser.add_argument("--arm", required=True, choices=sorted(SOURCES))
+    args = parser.parse_args()
+    try:
+        print(run(args.env, args.agent, args.arm, load(), load_tokenizer(BASE)))
+    except (SettingsError, PanelError, RecordError, LessonError, GateError, chat.ChatError) as error:
+        print(f"lessons: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def load_tokenizer(base: Path) -> Any:
+    """The base model's tokenizer. Raises `LessonError` when it is missing or unreadable."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(base, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise LessonError(f"{base}: no usable tokenizer ({error}); run `dvc repro base`") from error
+
+
+def run(env: str, agent: str, arm: str, settings: Settings, tokenizer: Any, data: Path = DATA) -> str:
+    """Make, check and write one arm's lessons; returns what was done, in a line.
+
+    Raises `LessonError` when no lesson is left or an episode is of another panel, `GateError` when a gate finds a
+    fault.
+    """
+    source = data / SOURCES[arm] / f"{env}_{agent}" / "episodes.parquet"
+    episodes = read(source, Episode)
+    tasks, sha256 = load_panel(data / "panels" / env, PANEL)
+    strangers = [e.episode_id for e in episodes if (e.panel, e.panel_sha256) != (PANEL, sha256)]
+    if strangers:
+        raise LessonError(
+            f"{source}: {len(strangers)} episodes, {strangers[0]} the first, were not played on the {PANEL} panel as it "
+            f"stands ({sha256[:12]}); run `dvc repro {SOURCES[arm]}`"
+        )
+
+    def encode(messages: Sequence[Message]) -> chat.Encoded:
+        return chat.encode(tokenizer, messages)
+
+    limits = Limits(settings.lessons.max_refused, settings.lessons.ngram, settings.students.max_tokens)
+    lessons, dropped = build_lessons(arm, episodes, agents.get(agent), encode, limits)
+    if not lessons:
+        raise LessonError(
+            f"{source}: none of {len(episodes)} episodes gives a lesson ({_counts(dropped)}), so arm {arm!r} has nothing to "
+            "learn. Give the train panel more or easier tasks (panels), or the base model a longer warm-up"
+        )
+    evidence = Evidence(
+        episodes={e.episode_id: e for e in episodes},
+        tasks={task.task_id: task for task in tasks},
+        measured=[task for name in MEASURED for task in load_panel(data / "panels" / env, name)[0]],
+        encode=encode,
+        decode=lambda ids: str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)),
+        ngram=limits.ngram,
+        max_tokens=limits.max_tokens,
+    )
+    gates = check(lessons, evidence)
+    write_all(data / "lessons" / f"{env}_{agent}_{arm}", lessons, gates, dropped)
+    return f"lessons: arm {arm}: {len(lessons)} kept of {len(episodes)} episodes; dropped: {_counts(dropped)}"
+
+
+def write_all(
+    folder: Path, lessons: Sequence[Lesson], gates: Mapping[str, Mapping[str, int]], dropped: Mapping[str, int]
+) -> None:
+    """Write the lessons and what was checked; `folder` is replaced as a whole."""
+    report = {"schema_version": SCHEMA_VERSION, "gates": gates, "dropped": dropped, "kept": len(lessons)}
+    with replacing(folder) as fresh:
+        write(fresh / "lessons.parquet", Lesson, lessons)
+        (fresh / "gates.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+def _counts(dropped: Mapping[str, int]) -> str:
+    return ", ".join(f"{reason} {count}" for reason, count in dropped.items()) or "none"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,234 @@
+"""The `metrics` stage: every evaluated episode, counted into three contracts that scripts outside the project parse.
+
+    python -m stages.metrics
+
+Reads the episodes of data/evals, data/rollouts and data/teacher, the panels, hints, bank and lessons. Writes
+metrics/systems.json and metrics/contrasts.json (`rows`: the reported panel, which is `test` when it was evaluated;
+`other_panels`: rows of the same form for the others, such as dev), metrics/funnel.json, metrics/summary.json (headline
+figures as nested keys, since DVC's metric tables skip lists) and CSVs for DVC plots. The rows' fields are documented in
+`stages.stats`. `git_commit` is the commit checked out when the stage ran; a commit of the metrics comes after it.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from stages.envs.panel import PanelError, load_panel
+from stages.params import Settings, SettingsError, load
+from stages.records import SCHEMA_VERSION, BankEntry, Episode, Hint, Lesson, RecordError, atomic, read
+from stages.stats.contrasts import PRIMARY_PANEL, ContrastRow, contrast_rows
+from stages.stats.funnel import FunnelRow, LessonSet, funnel_row
+from stages.stats.systems import STUDENTS, ComparisonError, Panel, Study, SystemRow, check_panel, label, system_row
+
+DATA = Path("data")
+METRICS = Path("metrics")
+
+Runs = dict[str, list[Episode]]  # by the name of the system's folder
+
+
+def main() -> int:
+    """Run the stage; 1 and one line on stderr when its inputs do not allow a comparison."""
+    try:
+        settings = load()
+        systems, contrasts = evaluated(settings, git_commit())
+        funnel = [funnel_of(env, agent, settings) for env in settings.axes.env for agent in settings.axes.agent]
+        write_all(METRICS, systems, contrasts, funnel, reported_panel(settings.evaluate.panels))
+    except (SettingsError, PanelError, RecordError, ComparisonError) as error:
+        print(f"metrics: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def evaluated(settings: Settings, commit: str) -> tuple[list[SystemRow], list[ContrastRow]]:
+    """Rows of all systems and contrasts. Every run on a panel, whoever played it, must have met the same tasks."""
+    systems: list[SystemRow] = []
+    contrasts: list[ContrastRow] = []
+    for env in settings.axes.env:
+        study = study_of(env, settings)
+        for panel in settings.evaluate.panels:
+            by_agent = {agent: read_runs(env, agent, panel, settings) for agent in settings.axes.agent}
+            check_panel({name: run for runs in by_agent.values() for name, run in runs.items()}, panel_of(env, panel))
+            for runs in by_agent.values():
+                systems += [system_row(run, study, commit) for run in runs.values()]
+                contrasts += contrast_rows(runs.values(), settings.stats.bootstrap, settings.stats.seed)
+    return systems, contrasts
+
+
+def study_of(env: str, settings: Settings) -> Study:
+    """What of the settings stands beside an environment's figures; a warm-up that is off withholds nothing."""
+    source = str(settings.model_dump()["panels"].get(env, {}).get("source", ""))
+    if not settings.warmup.enabled:
+        return Study(panel_source=source)
+    withheld = tuple(str(c) for e, categories in settings.warmup.withheld.items() if e == env for c in categories)
+    return Study(withheld, str(settings.warmup.strength), source)
+
+
+def panel_of(env: str, name: str) -> Panel:
+    """A frozen panel as it stands on disk."""
+    tasks, sha256 = load_panel(DATA / "panels" / env, name)
+    return Panel(sha256, frozenset(task.task_id for task in tasks))
+
+
+def read_runs(env: str, agent: str, panel: str, settings: Settings) -> Runs:
+    """The evaluated runs of an environment and agent on a panel; `ComparisonError` on a file of another system."""
+    contenders: list[tuple[str, int | None]] = [(str(system), None) for system in settings.axes.system]
+    contenders += [(str(arm), seed) for arm in settings.axes.arm for seed in settings.axes.seed]
+    runs: Runs = {}
+    for system, seed in contenders:
+        name = f"{env}_{agent}_{label(system, seed or 0)}"
+        path = DATA / "evals" / name / f"{panel}.parquet"
+        runs[name] = read(path, Episode)
+        for e in runs[name]:
+            found = (e.env, e.agent, e.system, e.panel, e.seed if e.system in STUDENTS else None)
+            expected = (env, agent, system, panel, seed)
+            if found != expected:
+                raise ComparisonError(f"{path}: {e.episode_id} is of {found}, not of {expected}; evaluate again")
+    return runs
+
+
+def funnel_of(env: str, agent: str, settings: Settings) -> FunnelRow:
+    """Read one environment and agent's way from failures to lessons, and count it."""
+    name = f"{env}_{agent}"
+    return funnel_row(
+        panel=panel_of(env, "train"),
+        rollouts=read(DATA / "rollouts" / name / "episodes.parquet", Episode),
+        teacher=read(DATA / "teacher" / name / "episodes.parquet", Episode),
+        hints=read(DATA / "hints" / name / "hints.parquet", Hint),
+        bank=read(DATA / "hints" / name / "bank.parquet", BankEntry),
+        arms={arm: read_lessons(DATA / "lessons" / f"{name}_{arm}") for arm in settings.axes.arm},
+        study=study_of(env, settings),
+        student_epochs=settings.students.epochs,
+    )
+
+
+def read_lessons(folder: Path) -> LessonSet:
+    """One arm's lessons and gates. Raises `RecordError` when gates.json is missing or of another form."""
+    path = folder / "gates.json"
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        version, gates, dropped = (report[key] for key in ("schema_version", "gates", "dropped"))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RecordError(f"{path}: not a readable gate report ({error!r}); run `dvc repro`") from error
+    if version != SCHEMA_VERSION:
+        raise RecordError(f"{path}: schema_version {version} found, {SCHEMA_VERSION} expected; rerun the stage")
+    return LessonSet(read(folder / "lessons.parquet", Lesson), gates, dropped)
+
+
+def reported_panel(panels: Sequence[str]) -> str:
+    """The panel whose rows stand under `rows`: test, or the last one listed while tuning on others."""
+    return PRIMARY_PANEL if PRIMARY_PANEL in panels else panels[-1]
+
+
+def git_commit() -> str:
+    """The commit checked out here; empty outside a git repository, or before its first commit."""
+    try:
+        done = subprocess.run(["git", "rev-parse", "--verify", "HEAD"], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def write_all(
+    folder: Path,
+    systems: Sequence[SystemRow],
+    contrasts: Sequence[ContrastRow],
+    funnel: Sequence[FunnelRow],
+    reported: str,
+) -> None:
+    """Write the metric files and the CSVs for DVC plots. The CSVs show the reported panel only."""
+    write_json(folder / "systems.json", by_panel(systems, reported))
+    write_json(folder / "contrasts.json", by_panel(contrasts, reported))
+    write_json(folder / "funnel.json", {"rows": [dataclasses.asdict(row) for row in funnel]})
+    shown = [row for row in systems if row.panel == reported]
+    write_json(folder / "summary.json", summary(shown, [row for row in contrasts if row.panel == reported]))
+    write_csv(folder / "plots" / "systems.csv", systems_table(shown))
+    write_csv(folder / "plots" / "categories.csv", categories_table(shown))
+
+
+def by_panel(rows: Sequence[SystemRow] | Sequence[ContrastRow], reported: str) -> dict[str, Any]:
+    """Rows of the reported panel apart from the rest, so that `rows` holds each system or contrast once."""
+    return {
+        "rows": [dataclasses.asdict(row) for row in rows if row.panel == reported],
+        "other_panels": [dataclasses.asdict(row) for row in rows if row.panel != reported],
+    }
+
+
+def summary(systems: Sequence[SystemRow], contrasts: Sequence[ContrastRow]) -> dict[str, Any]:
+    """Headline figures as nested keys: environment and agent, then system or contrast, then figure."""
+    cells: dict[str, Any] = {}
+    for row in systems:
+        cells.setdefault(f"{row.env}_{row.agent}", {})[label(row.system, row.seed)] = {
+            "success": row.success,
+            **{f"success_{skill}": found["success"] for skill, found in row.skills.items() if found["n"]},
+            **({} if row.score is None else {"score": row.score}),
+            "tokens": row.tokens_per_episode,
+        }
+    for pair in contrasts:
+        if pair.metric != "tokens":
+            figures = cells[f"{pair.env}_{pair.agent}"].setdefault(f"{pair.a}-{pair.b}", {})
+            figures |= {pair.metric: pair.difference, f"{pair.metric}_p": pair.p_value}
+    return cells
+
+
+def contender(row: SystemRow) -> str:
+    """A name no other row of a plot has: bars of equal names would be added up."""
+    return f"{row.env} {row.agent} {label(row.system, row.seed)}"
+
+
+def systems_table(rows: Sequence[SystemRow]) -> list[dict[str, Any]]:
+    """A line a system: success with its Wilson interval (fractions), billed tokens an episode."""
+    return [
+        {
+            "system": contender(row),
+            "success": row.success,
+            "low": row.success_low,
+            "high": row.success_high,
+            "tokens": row.tokens_per_episode,
+        }
+        for row in rows
+    ]
+
+
+def categories_table(rows: Sequence[SystemRow]) -> list[dict[str, Any]]:
+    """A line a system and task category: success (fraction) of n tasks."""
+    return [
+        {"system": contender(row), "category": category, "success": found["success"], "n": found["n"]}
+        for row in rows
+        for category, found in row.by_category.items()
+    ]
+
+
+def tidy(value: Any) -> Any:
+    """Plain values with floats at ten digits: what differs beyond is summation order, not a result."""
+    if isinstance(value, float):
+        return float(f"{value:.10g}")
+    if isinstance(value, Mapping):
+        return {key: tidy(v) for key, v in value.items()}
+    return [tidy(v) for v in value] if isinstance(value, list) else value
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write one metric file, its schema version first, all or nothing."""
+    document = tidy({"schema_version": SCHEMA_VERSION, **content})
+    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+    with atomic(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write a table with a header line, all or nothing."""
+    with atomic(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(tidy(dict(row)) for row in rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

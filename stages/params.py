@@ -1,0 +1,174 @@
+"""params.yaml as typed, frozen settings.
+
+Unknown keys and impossible values are refused, all at once, before any work starts. DVC reads the same file for its
+matrices and its change detection, so a stage lists in dvc.yaml the sections that it uses here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+PARAMS = Path("params.yaml")
+
+Env = Literal["alfworld"]
+AgentName = Literal["react"]
+Arm = Literal["sft", "distilled"]
+System = Literal["base", "rag", "constant", "random"]
+Panel = Literal["warmup", "train", "dev", "test"]
+Category = Literal["put", "examine", "clean", "puttwo", "heat", "cool"]
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class SettingsError(ValueError):
+    """params.yaml asks for something unknown or impossible; the message lists every fault with its key."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class Axes(_Section):
+    env: Annotated[list[Env], Field(min_length=1)]
+    agent: Annotated[list[AgentName], Field(min_length=1)]
+    arm: Annotated[list[Arm], Field(min_length=1)]
+    seed: Annotated[list[Count], Field(min_length=1)]
+    system: Annotated[list[System], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Axes:
+        for name, values in self:
+            if len(set(values)) != len(values):
+                raise ValueError(f"axis {name!r} names a value twice: {values}")
+        return self
+
+
+class AlfworldPanels(_Section):
+    source: Literal["generated"]
+    seed: int
+    sizes: dict[Panel, dict[Category, Count]]
+
+    @model_validator(mode="after")
+    def _complete(self) -> AlfworldPanels:
+        for panel in ("warmup", "train", "dev", "test"):
+            if sum(self.sizes.get(panel, {}).values()) == 0:
+                raise ValueError(f"panel {panel!r} is empty: give it at least one game in sizes.{panel}")
+        return self
+
+
+class Panels(_Section):
+    alfworld: AlfworldPanels
+
+
+class Model(_Section):
+    source: Annotated[str, Field(min_length=1)]
+    revision: str | None = None
+
+
+class Lora(_Section):
+    r: Positive
+    alpha: Positive
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+
+
+class Warmup(_Section):
+    enabled: bool
+    seed: int
+    withheld: dict[Env, list[Category]]
+    strength: Literal["full"]
+    hinted_share: Share
+    nonce: Count
+    recovery_share: Share
+    max_tokens: Positive
+    epochs: Positive
+    learning_rate: Annotated[float, Field(gt=0, lt=1)]
+    batch_size: Positive
+    lora: Lora
+
+
+class Engine(_Section):
+    kind: Literal["cpu"]
+    slots: Positive
+    max_new_tokens: Positive
+    context: Positive
+    temperature: Annotated[float, Field(ge=0)]
+
+
+class Runner(_Section):
+    max_turns: dict[Env, Positive]
+    max_repeats: Annotated[int, Field(ge=2)]
+
+
+class Hints(_Section):
+    writer: Literal["feedback"]
+    probe_steps: Count
+    per_failure: Positive
+    max_chars: Annotated[int, Field(ge=40, le=240)]
+    merge_ratio: Share
+    k: Positive
+
+
+class Lessons(_Section):
+    max_refused: Count
+    ngram: Annotated[int, Field(ge=2)]
+
+
+class Students(_Section):
+    epochs: Positive
+    learning_rate: Annotated[float, Field(gt=0, lt=1)]
+    batch_size: Positive
+    max_tokens: Positive
+    lora: Lora
+
+
+class Evaluate(_Section):
+    panels: Annotated[list[Literal["dev", "test"]], Field(min_length=1)]
+
+
+class Stats(_Section):
+    bootstrap: Annotated[int, Field(ge=100)]
+    seed: int
+
+
+class Settings(_Section):
+    """All of params.yaml."""
+
+    axes: Axes
+    panels: Panels
+    model: Model
+    warmup: Warmup
+    engine: Engine
+    runner: Runner
+    hints: Hints
+    lessons: Lessons
+    students: Students
+    evaluate: Evaluate
+    stats: Stats
+
+
+def parse(values: dict[str, Any], where: str) -> Settings:
+    """Settings from plain values. Raises `SettingsError` with every fault, a line each."""
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        faults = [f"  {'.'.join(map(str, e['loc'])) or '(top)'}: {e['msg']}, found {e['input']!r}" for e in error.errors()]
+        raise SettingsError(f"{where}: {len(faults)} unusable setting(s)\n" + "\n".join(faults)) from None
+
+
+def load(path: Path = PARAMS) -> Settings:
+    """Read params.yaml. Raises `SettingsError` when it is missing, no YAML, or holds unusable settings."""
+    if not path.is_file():
+        raise SettingsError(f"{path}: no such file; run from the project's root")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{path}: not readable as YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise SettingsError(f"{path}: expected sections such as axes and panels, found {type(values).__name__}")
+    return parse(values, str(path))

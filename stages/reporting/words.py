@@ -1,0 +1,80 @@
+"""Figures and names as a reader sees them. A missing figure is a dash."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from stages.stats.contrasts import ContrastRow
+from stages.stats.systems import Share
+
+DASH = "\N{EN DASH}"
+MINUS = "\N{MINUS SIGN}"
+ENVS = {"alfworld": "ALFWorld", "webshop": "WebShop"}
+AGENTS = {"act": "Act", "react": "ReAct", "stateact": "StateAct"}
+SYSTEMS = {
+    "base": "base agent",
+    "rag": "with hints (rag)",
+    "constant": "constant hints",
+    "random": "random hints",
+    "sft": "own successes (sft)",
+    "distilled": "distilled",
+}
+STRENGTHS = {
+    "full": "never shown in the warm-up",
+    "hinted_only": "shown in the warm-up only together with their hint, which is weaker evidence",
+}
+METRICS = {"success": "success", "score": "score", "tokens": "tokens an episode"}
+TESTS = {"mcnemar": "exact McNemar", "sign_flip": "sign-flip permutation"}
+
+
+def percent(fraction: float | None) -> str:
+    """A fraction in per cent, one decimal."""
+    return DASH if fraction is None else f"{100 * fraction:.1f} %"
+
+
+def count(number: float | None) -> str:
+    """A whole number with thousands apart."""
+    return DASH if number is None else f"{number:,.0f}"
+
+
+def percent_interval(low: float, high: float) -> str:
+    """An interval of fractions, in whole per cent."""
+    return f"{100 * low:.0f}{DASH}{100 * high:.0f} %"
+
+
+def share(found: Share | None) -> str:
+    """Successes of tasks, and their rate: `9/12 (75 %)`."""
+    if found is None or found["success"] is None:
+        return DASH
+    return f"{round(found['success'] * found['n'])}/{found['n']} ({100 * found['success']:.0f} %)"
+
+
+def p_value(p: float | None) -> str:
+    """A p-value to three decimals; smaller ones as a bound."""
+    if p is None:
+        return DASH
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def signed(number: float | None, metric: str) -> str:
+    """A difference in the unit readers think in: percentage points of success, score points, tokens."""
+    if number is None:
+        return DASH
+    shown, digits = (100 * number if metric == "success" else number), (0 if metric == "tokens" else 1)
+    return f"{shown:+,.{digits}f}".replace("-", MINUS)
+
+
+def mean(number: float, metric: str) -> str:
+    """A mean in the unit of its metric: per cent of success, score points, tokens."""
+    return percent(number) if metric == "success" else f"{number:.1f}" if metric == "score" else count(number)
+
+
+def interval(row: ContrastRow) -> str:
+    """A contrast's 95 % interval in the unit of `signed`."""
+    return f"{signed(row.low, row.metric)} to {signed(row.high, row.metric)}"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names in a sentence: `cool and heat`."""
+    known = list(names)
+    return " and ".join([", ".join(known[:-1]), known[-1]] if len(known) > 1 else known)

@@ -1,0 +1,1 @@
+"""Episodes: many at once, journalled, resumable."""

@@ -1,0 +1,1 @@
+"""Statistics: intervals, paired tests, and the rows of the metric files. Nothing here reads or writes a file."""

@@ -1,0 +1,120 @@
+"""From failures to lessons, counted: a row of `metrics/funnel.json` for an environment and agent."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from stages.records import BankEntry, Episode, Hint, Lesson
+from stages.stats.systems import Panel, Share, Study, billed, by_skill, check_panel, usable
+
+
+@dataclass(frozen=True)
+class LessonSet:
+    """One arm's lessons with the gates they passed: `checked` and `failed` by gate, dropped episodes by reason."""
+
+    lessons: Sequence[Lesson]
+    gates: Mapping[str, Mapping[str, int]]
+    dropped: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class FunnelRow:
+    """Counts along the way from failure to lesson, all on the train panel.
+
+    `episodes` and `failures` are the base agent's, machine failures left out. `recovered` are tasks it failed and the
+    hinted teacher solved, `lost` the reverse. `skills` is by agent (`base`, `teacher`), then known or withheld.
+    `rules`: by the hint writer's rule, the hints written, the teacher episodes that were shown one (through its bank
+    entry), and how many of these succeeded; an episode is shown several rules, so the columns do not add up. `lessons`,
+    `lesson_tokens`, `trained_tokens`, `gates` and `dropped` are by arm. `tokens` are billed totals over all episodes of
+    the two plays; `student_epochs` is how often training passes over the lesson tokens.
+    """
+
+    env: str
+    agent: str
+    panel: str
+    panel_sha256: str
+    episodes: int
+    base_successes: int
+    failures: int
+    hints: int
+    bank: int
+    teacher_episodes: int
+    teacher_successes: int
+    recovered: int
+    lost: int
+    machine_failures: dict[str, int]
+    skills: dict[str, dict[str, Share]]
+    withheld: list[str]
+    strength: str
+    rules: dict[str, dict[str, int]]
+    lessons: dict[str, int]
+    lesson_tokens: dict[str, int]
+    trained_tokens: dict[str, int]
+    gates: dict[str, dict[str, dict[str, int]]]
+    dropped: dict[str, dict[str, int]]
+    tokens: dict[str, int]
+    student_epochs: int
+
+
+def funnel_row(
+    panel: Panel,
+    rollouts: Sequence[Episode],
+    teacher: Sequence[Episode],
+    hints: Sequence[Hint],
+    bank: Sequence[BankEntry],
+    arms: Mapping[str, LessonSet],
+    study: Study,
+    student_epochs: int,
+) -> FunnelRow:
+    """Count the way from failures to lessons.
+
+    Raises `ComparisonError` unless both plays cover `panel`, each task once.
+    """
+    check_panel({"rollouts": rollouts, "teacher": teacher}, panel)
+    first = rollouts[0]
+    base, hinted = usable(rollouts), usable(teacher)
+    solved, solved_hinted = ({e.task_id for e in plays if e.success} for plays in (base, hinted))
+    both = {e.task_id for e in base} & {e.task_id for e in hinted}
+    return FunnelRow(
+        env=first.env,
+        agent=first.agent,
+        panel=first.panel,
+        panel_sha256=first.panel_sha256,
+        episodes=len(base),
+        base_successes=len(solved),
+        failures=len(base) - len(solved),
+        hints=len(hints),
+        bank=len(bank),
+        teacher_episodes=len(hinted),
+        teacher_successes=len(solved_hinted),
+        recovered=len((solved_hinted - solved) & both),
+        lost=len((solved - solved_hinted) & both),
+        machine_failures={"base": len(rollouts) - len(base), "teacher": len(teacher) - len(hinted)},
+        skills={"base": by_skill(base, study.withheld), "teacher": by_skill(hinted, study.withheld)},
+        withheld=sorted(study.withheld),
+        strength=study.strength,
+        rules=rule_use(hints, bank, hinted),
+        lessons={arm: len(s.lessons) for arm, s in arms.items()},
+        lesson_tokens={arm: sum(x.tokens for x in s.lessons) for arm, s in arms.items()},
+        trained_tokens={arm: sum(x.trained_tokens for x in s.lessons) for arm, s in arms.items()},
+        gates={arm: {name: dict(counts) for name, counts in s.gates.items()} for arm, s in arms.items()},
+        dropped={arm: dict(s.dropped) for arm, s in arms.items()},
+        tokens={"rollouts": sum(map(billed, rollouts)), "teacher": sum(map(billed, teacher))},
+        student_epochs=student_epochs,
+    )
+
+
+def rule_use(hints: Sequence[Hint], bank: Sequence[BankEntry], teacher: Sequence[Episode]) -> dict[str, dict[str, int]]:
+    """By rule: hints written, teacher episodes shown one of them, and successes among these."""
+    rule_of = {h.hint_id: h.rule for h in hints}
+    rules_of = {entry.entry_id: {rule_of[h] for h in entry.hint_ids if h in rule_of} for entry in bank}
+    written = Counter(rule_of.values())
+    shown: Counter[str] = Counter()
+    succeeded: Counter[str] = Counter()
+    for episode in teacher:
+        rules = set().union(*(rules_of.get(entry, set()) for entry in episode.hint_ids))
+        shown.update(rules)
+        succeeded.update(rules if episode.success else ())
+    return {r: {"hints": written[r], "shown": shown[r], "succeeded": succeeded[r]} for r in sorted(written)}

@@ -1,0 +1,201 @@
+"""What one system did on one panel, as a row of `metrics/systems.json`; and the check that rows may be compared."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypedDict
+
+from stages.records import Episode
+from stages.stats.intervals import wilson
+
+STUDENTS = ("sft", "distilled")
+
+
+class ComparisonError(ValueError):
+    """Episodes that cannot stand in one table: says which system, and what differs."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A frozen panel: its hash and the ids of its tasks."""
+
+    sha256: str
+    tasks: frozenset[str]
+
+
+class Share(TypedDict):
+    """Successes among some tasks; the Wilson interval. Without a task, `success` is None."""
+
+    n: int
+    success: float | None
+    success_low: float
+    success_high: float
+
+
+@dataclass(frozen=True)
+class Study:
+    """Settings that stand beside every figure.
+
+    `withheld` are the task categories the base model's warm-up left out, `strength` is `full` (never shown) or
+    `hinted_only`; both empty without a warm-up. `panel_source` is `generated` when the tasks are no benchmark's.
+    """
+
+    withheld: tuple[str, ...] = ()
+    strength: str = ""
+    panel_source: str = ""
+
+
+@dataclass(frozen=True)
+class SystemRow:
+    """One system, seed and panel. Rates are fractions from 0 to 1; tokens and steps are means over the n episodes.
+
+    `tokens_per_episode` is billed: every turn's whole prompt, the replies, and the choice of hints. The computed count
+    deducts the prompt tokens that prefix reuse saved. `score` is mean reward x 100, on WebShop only. `invalid_rate` is
+    refused steps / steps, `unparsable_rate` turns without a readable action / turns. Machine failures are counted in
+    `machine_failures` and nowhere else: n, rates and tokens are without them.
+    """
+
+    env: str
+    agent: str
+    system: str
+    seed: int
+    panel: str
+    panel_sha256: str
+    panel_source: str
+    n: int
+    success: float
+    success_low: float
+    success_high: float
+    score: float | None
+    steps: float
+    tokens_per_episode: float
+    computed_tokens_per_episode: float
+    tokens: dict[str, float]
+    cost: dict[str, float | None]
+    invalid_rate: float
+    unparsable_rate: float
+    by_category: dict[str, Share]
+    skills: dict[str, Share]
+    withheld: list[str]
+    strength: str
+    stops: dict[str, int]
+    machine_failures: int
+    model: str
+    engine: str
+    git_commit: str
+
+
+def usable(episodes: Iterable[Episode]) -> list[Episode]:
+    """The episodes that are evidence about the agent: all but those the machine broke off."""
+    return [e for e in episodes if e.stop != "machine"]
+
+
+def label(system: str, seed: int) -> str:
+    """A system's short name, the seed named where training depends on it: `rag`, `distilled_s0`."""
+    return f"{system}_s{seed}" if system in STUDENTS else system
+
+
+def billed(episode: Episode) -> int:
+    """Tokens an API would bill: every turn's whole prompt, the replies, and what the choice of hints cost."""
+    return episode.prompt_tokens + episode.reply_tokens + episode.retrieve_tokens
+
+
+def computed(episode: Episode) -> int:
+    """Tokens the engine ran: prompt tokens it really encoded, the replies, and the choice of hints (taken as whole)."""
+    return episode.computed_tokens + episode.reply_tokens + episode.retrieve_tokens
+
+
+def share(episodes: Sequence[Episode]) -> Share:
+    """Success among `episodes`, with its Wilson interval."""
+    n, won = len(episodes), sum(e.success for e in episodes)
+    low, high = wilson(won, n)
+    return {"n": n, "success": won / n if n else None, "success_low": low, "success_high": high}
+
+
+def by_skill(episodes: Sequence[Episode], withheld: Iterable[str]) -> dict[str, Share]:
+    """Success on the categories the warm-up showed, and on those it withheld."""
+    hidden = set(withheld)
+    return {
+        "known": share([e for e in episodes if e.category not in hidden]),
+        "withheld": share([e for e in episodes if e.category in hidden]),
+    }
+
+
+def check_panel(runs: Mapping[str, Sequence[Episode]], panel: Panel) -> None:
+    """Raise `ComparisonError` unless every run played this very panel, each of its tasks exactly once.
+
+    A run is all episodes of one system (and seed), those with a machine failure included; `runs` are keyed by a name
+    to show in the error.
+    """
+    for name, episodes in runs.items():
+        other = sorted({e.panel_sha256 for e in episodes} - {panel.sha256})
+        if other:
+            raise ComparisonError(f"{name}: played panel {_some(other)}, not {panel.sha256}; evaluate again")
+        counts = Counter(e.task_id for e in episodes)
+        faults = {
+            "never": panel.tasks - set(counts),
+            "more than once": {task for task, count in counts.items() if count > 1},
+            "though no task of the panel": set(counts) - panel.tasks,
+        }
+        wrong = [f"{len(tasks)} {how} ({_some(sorted(tasks))})" for how, tasks in faults.items() if tasks]
+        if wrong:
+            raise ComparisonError(f"{name}: tasks played {'; '.join(wrong)}, not each exactly once; evaluate again")
+
+
+def system_row(episodes: Sequence[Episode], study: Study, git_commit: str) -> SystemRow:
+    """The row of one run. Raises `ComparisonError` when no episode is usable, or several systems are mixed."""
+    kinds = {(e.env, e.agent, e.system, e.seed, e.panel, e.panel_sha256) for e in episodes}
+    if len(kinds) != 1:
+        raise ComparisonError(f"episodes of one system, seed and panel expected, found {_some(sorted(kinds))}")
+    env, agent, system, seed, panel, digest = kinds.pop()
+    played = usable(episodes)
+    if not played:
+        reason = episodes[0].machine_failure or "no reason recorded"
+        raise ComparisonError(
+            f"{env} {agent} {label(system, seed)} on {panel}: all {len(episodes)} episodes are machine failures "
+            f"(first: {reason}); mend that and evaluate again"
+        )
+    n, won = len(played), sum(e.success for e in played)
+    low, high = wilson(won, n)
+    steps, turns = sum(e.steps for e in played), sum(len(e.turns) for e in played)
+    tokens, ran, retrieve = (sum(map(count, played)) for count in (billed, computed, lambda e: e.retrieve_tokens))
+    return SystemRow(
+        env=env,
+        agent=agent,
+        system=system,
+        seed=seed,
+        panel=panel,
+        panel_sha256=digest,
+        panel_source=study.panel_source,
+        n=n,
+        success=won / n,
+        success_low=low,
+        success_high=high,
+        score=100 * sum(e.reward for e in played) / n if env == "webshop" else None,
+        steps=steps / n,
+        tokens_per_episode=tokens / n,
+        computed_tokens_per_episode=ran / n,
+        tokens={"act": (tokens - retrieve) / n, "retrieve": retrieve / n},
+        cost={
+            "tokens_per_success": tokens / won if won else None,
+            "computed_tokens_per_success": ran / won if won else None,
+        },
+        invalid_rate=sum(e.refused for e in played) / steps if steps else 0.0,
+        unparsable_rate=sum(not t.action for e in played for t in e.turns) / turns if turns else 0.0,
+        by_category={c: share([e for e in played if e.category == c]) for c in sorted({e.category for e in played})},
+        skills=by_skill(played, study.withheld),
+        withheld=sorted(study.withheld),
+        strength=study.strength,
+        stops=dict(sorted(Counter(e.stop for e in played).items())),
+        machine_failures=len(episodes) - n,
+        model=", ".join(sorted({e.model for e in played})),
+        engine=", ".join(sorted({e.engine for e in played})),
+        git_commit=git_commit,
+    )
+
+
+def _some(values: Iterable[object], most: int = 5) -> str:
+    listed = [str(v) for v in values]
+    return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")

@@ -1,0 +1,79 @@
+"""dvc.lock: what each stage read and wrote, as keys that say whether a state was recorded before."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+VIEWS = ("report", "track")  # stages that only show results: a state is the same before and after them
+
+
+class LockError(ValueError):
+    """dvc.lock is missing, no lock file, or tells of other files than those at hand; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Lockfile:
+    """The stages of dvc.lock by name; a matrix stage's name is `stage@values`."""
+
+    path: Path
+    stages: dict[str, dict[str, Any]]
+
+    def stage_keys(self) -> dict[str, str]:
+        """A key for each stage but the views, from its command, dependencies, parameters and outputs."""
+        parts = ("cmd", "deps", "params", "outs")
+        return {
+            name: digest({part: entry.get(part) for part in parts})
+            for name, entry in sorted(self.stages.items())
+            if name.split("@")[0] not in VIEWS
+        }
+
+    def state_key(self, settings: dict[str, Any]) -> str:
+        """A key of the workspace's state: all stages but the views, and the settings."""
+        return digest({"stages": self.stage_keys(), "settings": settings})
+
+    def output_md5(self, path: str) -> str:
+        """The DVC hash of an output. Raises `LockError` when no stage has written it."""
+        found = self._outputs().get(path)
+        if found is None:
+            raise LockError(f"{self.path}: no stage has written {path}; run `dvc repro`")
+        return found
+
+    def check_file(self, path: Path) -> None:
+        """Raise `LockError` when a file differs from what a stage has written. Files that DVC does not know pass."""
+        recorded = self._outputs().get(path.as_posix())
+        if recorded and recorded != file_md5(path):
+            raise LockError(f"{path}: differs from what {self.path} recorded (md5 {recorded}); run `dvc repro`")
+
+    def _outputs(self) -> dict[str, str]:
+        outs = [out for stage in self.stages.values() for out in stage.get("outs", [])]
+        return {out["path"]: out["md5"] for out in outs if "md5" in out}
+
+
+def read_lockfile(path: Path = Path("dvc.lock")) -> Lockfile:
+    """Read dvc.lock. Raises `LockError` when it is missing or not of DVC's format."""
+    if not path.is_file():
+        raise LockError(f"{path}: no such file; run `dvc repro` first, in the project's root")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        stages = content["stages"]
+        if not all(isinstance(entry, dict) and "cmd" in entry for entry in stages.values()):
+            raise TypeError("a stage has no command")
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise LockError(f"{path}: not a lock file of DVC ({error}); restore it with git, or run `dvc repro`") from error
+    return Lockfile(path, stages)
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of plain values, however they were ordered or laid out."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def file_md5(path: Path) -> str:
+    """A file's MD5, which is the hash DVC records of it."""
+    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()

@@ -1,0 +1,119 @@
+"""Model versions: each student's adapter folder, and the alias of the best one.
+
+The folder is uploaded as it is. MLflow's own transformers flavour saves a LoRA model with a local base wrongly: its
+query and value weights come back random.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow.entities import LoggedModel, LoggedModelStatus
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
+
+from stages.stats.contrasts import primary_metric
+from stages.tracking.lockfile import Lockfile
+from stages.tracking.projection import Opened
+from stages.tracking.store import Store
+from stages.tracking.study import Contender, check_adapter
+
+ALIAS = "champion"
+MD5 = "dvc.md5"
+PANEL = "dev.panel_sha256"
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A student's version; `note` tells in a line what came of it."""
+
+    is_new: bool
+    note: str
+
+
+def register(store: Store, student: Contender, child: Opened, lock: Lockfile) -> Registered:
+    """The version that holds these weights, made when missing; the alias is its own if it is better than the champion.
+
+    Weights are known by the DVC hash of the student's folder. Evaluated anew, a version carries the newest figures.
+    Raises `LockError` or `InputError` when the student's folder is unknown to DVC or incomplete.
+    """
+    name = model_name(student)
+    md5 = lock.output_md5(student.student_folder)
+    tags = {MD5: md5, **_tags(student)}
+    version = _version(store, name, md5)
+    is_new = version is None
+    if version is None:
+        model = _logged_model(store, name, md5, student, child)
+        version = store.client.create_model_version(
+            name, source=f"models:/{model.model_id}", run_id=child.run_id, tags=tags, model_id=model.model_id
+        )
+    else:
+        for tag in tags.keys() - {"git_commit"}:
+            if version.tags.get(tag) != tags[tag]:
+                store.client.set_model_version_tag(name, version.version, tag, tags[tag])
+    return Registered(is_new, f"{name} version {version.version}: {_promote(store, name, version, student)}")
+
+
+def model_name(student: Contender) -> str:
+    """The registered model that holds the versions of all seeds."""
+    return f"hintdistill-{student.env}-{student.agent}-{student.system}"
+
+
+def _tags(student: Contender) -> dict[str, str]:
+    """What a version says of its student; figures of the dev panel only where it was evaluated on that."""
+    tags = {"seed": str(student.seed), "git_commit": str(student.reported.get("git_commit", ""))}
+    dev = student.rows.get("dev")
+    if dev is not None:
+        tags |= {f"dev.{m}": repr(float(dev[m])) for m in sorted({"success", primary_metric(student.env)})}
+        tags[PANEL] = dev["panel_sha256"]
+    return {tag: value for tag, value in tags.items() if value}
+
+
+def _version(store: Store, name: str, md5: str) -> ModelVersion | None:
+    """The version of these weights, or None; the registered model is made when missing."""
+    try:
+        store.client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+            raise
+        store.client.create_registered_model(name)
+        return None
+    found = store.client.search_model_versions(f"name = '{name}' AND tags.`{MD5}` = '{md5}'")
+    return found[0] if found else None
+
+
+def _logged_model(store: Store, name: str, md5: str, student: Contender, child: Opened) -> LoggedModel:
+    """The uploaded adapter folder. What a killed process left half uploaded is uploaded again."""
+    adapter = check_adapter(Path(student.student_folder))
+    known = store.client.search_logged_models([store.experiment_id], f"name = '{name}' AND tags.`{MD5}` = '{md5}'")
+    if known:
+        model = known[0]
+    else:
+        tags = {MD5: md5, "seed": str(student.seed)}
+        model = store.client.create_logged_model(store.experiment_id, name, child.run_id, tags, model_type="lora-adapter")
+    if model.status == LoggedModelStatus.READY:
+        return model
+    store.client.log_model_artifacts(model.model_id, str(adapter))
+    return store.client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+
+
+def _promote(store: Store, name: str, version: ModelVersion, student: Contender) -> str:
+    """Move the alias if the version is strictly better on the champion's very own dev panel; says what was done."""
+    metric = f"dev.{primary_metric(student.env)}"
+    own = _tags(student)
+    if metric not in own:
+        return f"not evaluated on the dev panel, {ALIAS} stays"
+    holder = store.client.get_registered_model(name).aliases.get(ALIAS)
+    score = f"{metric} {float(own[metric]):.3f}"
+    if holder == version.version:
+        return f"is the {ALIAS} ({score})"
+    if holder is not None:
+        best = store.client.get_model_version(name, holder).tags
+        if best.get(PANEL) != own[PANEL]:
+            return f"{ALIAS} stays version {holder}: measured on another dev panel, so not comparable ({score})"
+        if float(own[metric]) <= float(best[metric]):
+            return f"{ALIAS} stays version {holder} ({float(best[metric]):.3f}, here {score})"
+    store.client.set_registered_model_alias(name, ALIAS, version.version)
+    return f"{ALIAS} moved here from {f'version {holder}' if holder else 'nobody'} ({score})"

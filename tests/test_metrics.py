@@ -1,0 +1,347 @@
+"""From episodes to metric rows: figures worked out by hand, refusals, and the stage on files."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from fake_study import SHA, TASKS, broken, entry, episode, hint, lesson, run
+
+from stages import metrics
+from stages.envs.base import Task
+from stages.envs.panel import load_panel, write_panels
+from stages.params import Settings, load
+from stages.records import BankEntry, Episode, Hint, Lesson, write
+from stages.stats.contrasts import ContrastRow, contrast_rows
+from stages.stats.funnel import LessonSet, funnel_row
+from stages.stats.systems import ComparisonError, Panel, Study, check_panel, system_row
+
+STUDY = Study(withheld=("heat",), strength="full", panel_source="generated")
+TEST = Panel(SHA["test"], frozenset(task for task, _ in TASKS))
+TRAIN = Panel(SHA["train"], TEST.tasks)
+
+
+def known(task: str, category: str) -> bool:
+    return category == "put"
+
+
+def everything(task: str, category: str) -> bool:
+    return True
+
+
+def find(rows: Sequence[ContrastRow], a: str, b: str, metric: str) -> ContrastRow:
+    return next(r for r in rows if (r.a, r.b, r.metric) == (a, b, metric))
+
+
+def test_a_systems_row_counts_what_its_episodes_hold() -> None:
+    row = system_row(run("rag", known, retrieve_tokens=30), STUDY, "c0ffee")
+    assert (row.n, row.success, row.machine_failures) == (12, 0.5, 0)
+    assert row.success_low == pytest.approx(0.253782, abs=1e-6)  # 1/2 - z / (2 sqrt(12 + z^2))
+    assert row.tokens_per_episode == 240 + 20 + 30
+    assert row.computed_tokens_per_episode == 80 + 20 + 30
+    assert row.tokens == {"act": 260, "retrieve": 30}
+    assert row.cost == {"tokens_per_success": 580, "computed_tokens_per_success": 260}
+    assert (row.steps, row.invalid_rate, row.unparsable_rate) == (2, 0.5, 0)
+    assert row.score is None
+    assert {c: (s["n"], s["success"]) for c, s in row.by_category.items()} == {"heat": (6, 0.0), "put": (6, 1.0)}
+    assert {k: (s["n"], s["success"]) for k, s in row.skills.items()} == {"known": (6, 1.0), "withheld": (6, 0.0)}
+    assert (row.withheld, row.strength, row.stops) == (["heat"], "full", {"done": 6, "turn_limit": 6})
+    assert (row.model, row.engine, row.git_commit, row.panel_source) == ("tiny", "cpu", "c0ffee", "generated")
+
+
+def test_machine_failures_are_no_evidence() -> None:
+    episodes = run("base", known)
+    whole = system_row(episodes, STUDY, "")
+    row = system_row([broken(episodes[0]), *episodes[1:]], STUDY, "")
+    assert (row.n, row.machine_failures) == (11, 1)
+    assert row.success == pytest.approx(5 / 11)
+    assert row.tokens_per_episode == whole.tokens_per_episode
+    with pytest.raises(ComparisonError, match=r"all 12 episodes are machine failures \(first: engine down\)"):
+        system_row([broken(e) for e in episodes], STUDY, "")
+
+
+def test_no_success_has_no_price_and_nothing_withheld_no_rate() -> None:
+    row = system_row(run("base", lambda t, c: False), Study(), "")
+    assert row.cost["tokens_per_success"] is None
+    assert row.skills["withheld"] == {"n": 0, "success": None, "success_low": 0.0, "success_high": 1.0}
+
+
+def test_webshop_has_a_score_and_unparsable_turns_are_counted() -> None:
+    silent = [dataclasses.replace(t, action="") for t in episode("base", "t", "put", True).turns]
+    episodes = run("base", known, env="webshop", turns=silent)
+    row = system_row([dataclasses.replace(e, reward=0.25) for e in episodes], STUDY, "")
+    assert row.score == 25.0
+    assert row.unparsable_rate == 1.0
+
+
+def test_systems_mixed_in_one_file_are_refused() -> None:
+    with pytest.raises(ComparisonError, match="one system, seed and panel"):
+        system_row(run("base", known) + run("rag", known), STUDY, "")
+
+
+@pytest.mark.parametrize(
+    ("episodes", "message"),
+    [
+        (run("rag", known, panel_sha256="f" * 64), r"rag: played panel f{64}, not e{64}"),
+        (run("rag", known)[1:], r"rag: tasks played 1 never \(put-0\), not each exactly once"),
+        (run("rag", known) + run("rag", known)[:2], r"2 more than once \(put-0, put-1\)"),
+        ([*run("rag", known), episode("rag", "cool-9", "cool", True)], r"1 though no task of the panel \(cool-9\)"),
+        ([], r"12 never \(heat-0, heat-1, heat-2, heat-3, heat-4 and 7 more\)"),
+    ],
+)
+def test_only_the_same_tasks_each_once_are_compared(episodes: list[Episode], message: str) -> None:
+    with pytest.raises(ComparisonError, match=message):
+        check_panel({"base": run("base", known), "rag": episodes}, TEST)
+    check_panel({"base": run("base", known)}, TEST)
+
+
+def test_the_primary_contrast_is_exact_mcnemar_on_paired_tasks() -> None:
+    rows = contrast_rows([run("sft", known), run("distilled", everything)], 2000, 3)
+    row = find(rows, "distilled", "sft", "success")
+    assert (row.primary, row.n, row.seeds, row.test, row.p_holm) == (True, 12, 1, "mcnemar", None)
+    assert (row.mean_a, row.mean_b, row.difference) == (1.0, 0.5, 0.5)
+    assert (row.only_a, row.only_b) == (6, 0)
+    assert row.p_value == pytest.approx(2 / 2**6)
+    assert row.low is not None and row.high is not None
+    assert 0.1 < row.low < 0.5 < row.high < 0.9
+    assert [(r.a, r.b, r.metric) for r in rows] == [("distilled", "sft", "success"), ("distilled", "sft", "tokens")]
+
+
+def test_tokens_are_compared_by_sign_flips() -> None:
+    rows = contrast_rows([run("rag", known, retrieve_tokens=40), run("distilled", known)], 2000, 3)
+    row = find(rows, "distilled", "rag", "tokens")
+    assert (row.difference, row.low, row.high, row.test) == (-40.0, -40.0, -40.0, "sign_flip")
+    assert (row.only_a, row.only_b) == (None, None)
+    # 4096 sign patterns are more than 2000 draws, so the smallest p is twice (0 + 1) / 2001 or little above.
+    assert row.p_value < 0.005
+
+
+def test_holm_covers_all_but_the_primary_contrast() -> None:
+    runs = [run("base", known), run("rag", everything), run("sft", known), run("distilled", everything)]
+    rows = contrast_rows(runs, 500, 3)
+    family = [r for r in rows if not r.primary]
+    assert [r.primary for r in rows].count(True) == 1
+    assert len(family) == 9  # five pairs, two metrics each, less the primary one
+    smallest = min(family, key=lambda r: r.p_value)
+    assert smallest.p_holm == pytest.approx(9 * smallest.p_value)
+
+
+def test_the_primary_contrast_belongs_to_the_test_panel_and_the_environments_metric() -> None:
+    dev = contrast_rows([run("sft", known, "dev"), run("distilled", everything, "dev")], 100, 3)
+    assert not any(r.primary for r in dev)
+    shop = contrast_rows([run("sft", known, env="webshop"), run("distilled", everything, env="webshop")], 100, 3)
+    assert [r.metric for r in shop if r.primary] == ["score"]
+    assert find(shop, "distilled", "sft", "score").difference == 50.0
+
+
+def test_seeds_are_paired_with_seeds_and_an_untrained_system_with_each() -> None:
+    runs = [run("base", known)]
+    runs += [run("sft", known, seed=seed) for seed in (0, 1)]
+    runs += [run("distilled", everything, seed=0), run("distilled", known, seed=1)]
+    rows = contrast_rows(runs, 1000, 3)
+    for b in ("sft", "base"):
+        row = find(rows, "distilled", b, "success")
+        assert (row.seeds, row.n, row.difference, row.test) == (2, 12, 0.25, "sign_flip")
+        assert (row.only_a, row.only_b) == (6, 0)
+        assert row.p_value == pytest.approx(2 / 2**6, abs=0.02)
+
+
+def test_a_task_broken_on_one_side_leaves_the_pair() -> None:
+    sft = run("sft", known)
+    rows = contrast_rows([[broken(sft[0]), *sft[1:]], run("distilled", everything)], 100, 3)
+    row = find(rows, "distilled", "sft", "success")
+    assert (row.n, row.dropped, row.mean_b) == (11, 1, pytest.approx(5 / 11))
+
+
+def test_another_system_leaves_a_contrasts_figures_alone() -> None:
+    two = [run("sft", known), run("distilled", everything)]
+    assert contrast_rows([*two, run("rag", known)], 300, 3)[0] == contrast_rows(two, 300, 3)[0]
+
+
+def test_the_funnel_follows_failures_to_lessons() -> None:
+    base = run("base", known, "train")
+    teacher = [
+        dataclasses.replace(e, success=e.task_id != "put-0", hint_ids=["b1"] if e.category == "heat" else [])
+        for e in run("rag", everything, "train")
+    ]
+    hints = [hint(0, "unused_action"), hint(1, "unused_action"), hint(2, "repeated")]
+    arms = {
+        "sft": LessonSet([lesson("sft", "put-1", "put")], {"leak": {"checked": 1, "failed": 0}}, {}),
+        "distilled": LessonSet([lesson("distilled", t, "heat") for t in ("heat-0", "heat-1")], {}, {"refused": 9}),
+    }
+    row = funnel_row(TRAIN, base, teacher, hints, [entry(1, ["h0", "h1"]), entry(2, ["h2"])], arms, STUDY, 2)
+    assert (row.episodes, row.base_successes, row.failures, row.hints, row.bank) == (12, 6, 6, 3, 2)
+    assert (row.teacher_episodes, row.teacher_successes, row.recovered, row.lost) == (12, 11, 6, 1)
+    assert row.skills["teacher"]["withheld"]["success"] == 1.0
+    assert row.skills["base"]["withheld"]["success"] == 0.0
+    assert row.rules == {
+        "repeated": {"hints": 1, "shown": 0, "succeeded": 0},
+        "unused_action": {"hints": 2, "shown": 6, "succeeded": 6},
+    }
+    assert row.lessons == {"sft": 1, "distilled": 2}
+    assert row.trained_tokens == {"sft": 20, "distilled": 40}
+    assert row.lesson_tokens == {"sft": 50, "distilled": 100}
+    assert row.gates["sft"] == {"leak": {"checked": 1, "failed": 0}}
+    assert row.dropped["distilled"] == {"refused": 9}
+    assert row.tokens == {"rollouts": 12 * 260, "teacher": 12 * 260}
+
+
+def test_no_failure_is_a_funnel_too() -> None:
+    plays = [run(system, everything, "train") for system in ("base", "rag")]
+    row = funnel_row(TRAIN, *plays, [], [], {}, STUDY, 1)
+    assert (row.failures, row.hints, row.recovered, row.rules, row.lessons) == (0, 0, 0, {}, {})
+
+
+def test_floats_are_cut_to_ten_digits_and_stay_numbers() -> None:
+    assert metrics.tidy({"a": [0.1 + 0.2, 1 / 3], "b": True, "c": None, "n": 7}) == {
+        "a": [0.3, 0.3333333333],
+        "b": True,
+        "c": None,
+        "n": 7,
+    }
+
+
+# The stage itself, on files in a folder of its own.
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small finished study: panels, episodes of six systems on two panels, hints, lessons and their gates."""
+    settings = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    settings["axes"] = {
+        "env": ["alfworld"],
+        "agent": ["react"],
+        "arm": ["sft", "distilled"],
+        "seed": [0],
+        "system": ["base", "rag"],
+    }
+    settings["evaluate"] = {"panels": ["dev", "test"]}
+    settings["stats"]["bootstrap"] = 200
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    folder = Path("data/panels/alfworld")
+    folder.mkdir(parents=True)
+    tasks = {
+        panel: [Task(f"{panel}-{task}", "alfworld", panel, category, "goal", {"game": "g"}) for task, category in TASKS]
+        for panel in SHA
+    }
+    write_panels(folder, "alfworld", "generated", tasks)
+    for panel in ("dev", "test"):
+        for name, system, solved in (
+            ("base", "base", known),
+            ("rag", "rag", everything),
+            ("sft_s0", "sft", known),
+            ("distilled_s0", "distilled", everything),
+        ):
+            write(
+                Path(f"data/evals/alfworld_react_{name}/{panel}.parquet"), Episode, on_panel(run(system, solved), panel)
+            )
+    write(Path("data/rollouts/alfworld_react/episodes.parquet"), Episode, on_panel(run("base", known), "train"))
+    write(Path("data/teacher/alfworld_react/episodes.parquet"), Episode, on_panel(run("rag", everything), "train"))
+    write(Path("data/hints/alfworld_react/hints.parquet"), Hint, [hint(0, "repeated")])
+    write(Path("data/hints/alfworld_react/bank.parquet"), BankEntry, [entry(1, ["h0"])])
+    for arm in ("sft", "distilled"):
+        lessons = Path(f"data/lessons/alfworld_react_{arm}")
+        write(lessons / "lessons.parquet", Lesson, [lesson(arm, "put-1", "put")])
+        gates = {"schema_version": 1, "gates": {"leak": {"checked": 1, "failed": 0}}, "dropped": {}, "kept": 1}
+        (lessons / "gates.json").write_text(json.dumps(gates), encoding="utf-8")
+    return tmp_path
+
+
+def on_panel(episodes: list[Episode], panel: str) -> list[Episode]:
+    """The episodes as played on a panel of the workspace, whose hash is a real one."""
+    _, sha256 = load_panel(Path("data/panels/alfworld"), panel)
+    changes: dict[str, Any] = {"panel": panel, "panel_sha256": sha256}
+    return [dataclasses.replace(e, task_id=f"{panel}-{e.task_id}", **changes) for e in episodes]
+
+
+def test_the_stage_writes_every_file_and_the_same_bytes_again(workspace: Path) -> None:
+    assert metrics.main() == 0
+    first = {p.name: p.read_bytes() for p in (workspace / "metrics").rglob("*.*")}
+    assert metrics.main() == 0
+    assert first == {p.name: p.read_bytes() for p in (workspace / "metrics").rglob("*.*")}
+    assert set(first) == {
+        "systems.json",
+        "contrasts.json",
+        "funnel.json",
+        "summary.json",
+        "systems.csv",
+        "categories.csv",
+    }
+    systems = json.loads(first["systems.json"])
+    assert systems["schema_version"] == 1
+    assert [(r["system"], r["panel"], r["success"]) for r in systems["rows"]] == [
+        ("base", "test", 0.5),
+        ("rag", "test", 1.0),
+        ("sft", "test", 0.5),
+        ("distilled", "test", 1.0),
+    ]
+    assert {r["panel"] for r in systems["other_panels"]} == {"dev"}
+    contrasts = json.loads(first["contrasts.json"])
+    assert [(r["a"], r["b"], r["metric"]) for r in contrasts["rows"] if r["primary"]] == [
+        ("distilled", "sft", "success")
+    ]
+    assert not any(r["primary"] for r in contrasts["other_panels"])
+    assert json.loads(first["funnel.json"])["rows"][0]["lessons"] == {"sft": 1, "distilled": 1}
+    summary = json.loads(first["summary.json"])["alfworld_react"]
+    assert summary["distilled_s0"]["success"] == 1.0
+    assert summary["distilled-sft"] == {"success": 0.5, "success_p": 0.03125}
+    table = list(csv.DictReader(first["systems.csv"].decode().splitlines()))
+    assert [line["system"] for line in table][-1] == "alfworld react distilled_s0"
+    assert float(table[0]["low"]) < float(table[0]["success"]) < float(table[0]["high"])
+    categories = {line["category"] for line in csv.DictReader(first["categories.csv"].decode().splitlines())}
+    assert categories == {"heat", "put"}
+
+
+def failing(capsys: pytest.CaptureFixture[str]) -> str:
+    """Run the stage, expect it to fail without touching earlier outputs, and give its message."""
+    before = {p: p.read_bytes() for p in Path("metrics").rglob("*.*")}
+    assert metrics.main() == 1
+    assert before == {p: p.read_bytes() for p in Path("metrics").rglob("*.*")}
+    return capsys.readouterr().err
+
+
+def test_unusable_inputs_end_in_one_line_and_keep_earlier_metrics(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert metrics.main() == 0
+    path = Path("data/evals/alfworld_react_rag/test.parquet")
+    write(path, Episode, on_panel(run("rag", known), "test")[2:])
+    assert "alfworld_react_rag: tasks played 2 never (test-put-0, test-put-1)" in failing(capsys)
+    write(path, Episode, on_panel(run("base", known), "test"))
+    assert "alfworld_react_rag/test.parquet: base-put-0 is of ('alfworld', 'react', 'base'" in failing(capsys)
+    path.unlink()
+    assert "rag/test.parquet: no such file" in failing(capsys)
+    gates = Path("data/lessons/alfworld_react_sft/gates.json")
+    gates.write_text("{}", encoding="utf-8")
+    write(path, Episode, on_panel(run("rag", known), "test"))
+    assert "gates.json: not a readable gate report (KeyError('schema_version'))" in failing(capsys)
+
+
+def settings_with(settings: Settings, **sections: Any) -> Settings:
+    return settings.model_copy(update=sections)
+
+
+def test_a_warmup_that_is_off_withholds_nothing() -> None:
+    settings = load()
+    warmup = settings.warmup.model_copy(update={"enabled": True, "withheld": {"alfworld": ["heat"]}})
+    assert metrics.study_of("alfworld", settings_with(settings, warmup=warmup)) == Study(("heat",), "full", "generated")
+    off = settings_with(settings, warmup=warmup.model_copy(update={"enabled": False}))
+    assert metrics.study_of("alfworld", off) == Study(panel_source="generated")
+
+
+def test_rows_show_test_unless_only_others_were_evaluated() -> None:
+    assert metrics.reported_panel(["test", "dev"]) == "test"
+    assert metrics.reported_panel(["dev"]) == "dev"
+
+
+def test_the_commit_is_empty_outside_a_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert metrics.git_commit() == ""
