@@ -74,8 +74,8 @@ def run(env: str, agent: str, arm: str, settings: Settings, tokenizer: Any, data
     strangers = [e.episode_id for e in episodes if (e.panel, e.panel_sha256) != (PANEL, sha256)]
     if strangers:
         raise LessonError(
-            f"{source}: {len(strangers)} episodes, {strangers[0]} the first, were not played on the {PANEL} panel as it "
-            f"stands ({sha256[:12]}); run `dvc repro {SOURCES[arm]}`"
+            f"{source}: {len(strangers)} episodes, {strangers[0]} the first, were not played on the {PANEL} panel "
+            f"as it stands ({sha256[:12]}); run `dvc repro {SOURCES[arm]}`"
         )
 
     def encode(messages: Sequence[Message]) -> chat.Encoded:
@@ -85,8 +85,8 @@ def run(env: str, agent: str, arm: str, settings: Settings, tokenizer: Any, data
     lessons, dropped = build_lessons(arm, episodes, agents.get(agent), encode, limits)
     if not lessons:
         raise LessonError(
-            f"{source}: none of {len(episodes)} episodes gives a lesson ({_counts(dropped)}), so arm {arm!r} has nothing to "
-            "learn. Give the train panel more or easier tasks (panels), or the base model a longer warm-up"
+            f"{source}: none of {len(episodes)} episodes gives a lesson ({_counts(dropped)}), so arm {arm!r} has "
+            "nothing to learn. Give the train panel more or easier tasks (panels), or the base model a longer warm-up"
         )
     evidence = Evidence(
         episodes={e.episode_id: e for e in episodes},

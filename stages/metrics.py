@@ -78,7 +78,7 @@ def panel_of(env: str, name: str) -> Panel:
 
 def read_runs(env: str, agent: str, panel: str, settings: Settings) -> Runs:
     """The evaluated runs of an environment and agent on a panel; `ComparisonError` on a file of another system."""
-    contenders: list[tuple[str, int | None]] = [(str(system), None) for system in settings.axes.system]
+    contenders: list[tuple[str, int | None]] = [(system, None) for system in ("base", *map(str, settings.axes.retrieval))]
     contenders += [(str(arm), seed) for arm in settings.axes.arm for seed in settings.axes.seed]
     runs: Runs = {}
     for system, seed in contenders:

@@ -17,7 +17,7 @@ PARAMS = Path("params.yaml")
 Env = Literal["alfworld"]
 AgentName = Literal["react"]
 Arm = Literal["sft", "distilled"]
-System = Literal["base", "rag", "constant", "random"]
+Retrieval = Literal["rag", "constant", "random"]
 Panel = Literal["warmup", "train", "dev", "test"]
 Category = Literal["put", "examine", "clean", "puttwo", "heat", "cool"]
 
@@ -31,7 +31,7 @@ class SettingsError(ValueError):
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
 
 
 class Axes(_Section):
@@ -39,7 +39,7 @@ class Axes(_Section):
     agent: Annotated[list[AgentName], Field(min_length=1)]
     arm: Annotated[list[Arm], Field(min_length=1)]
     seed: Annotated[list[Count], Field(min_length=1)]
-    system: Annotated[list[System], Field(min_length=1)]
+    retrieval: Annotated[list[Retrieval], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _distinct(self) -> Axes:
@@ -51,7 +51,7 @@ class Axes(_Section):
 
 class AlfworldPanels(_Section):
     source: Literal["generated"]
-    seed: int
+    seed: Count
     sizes: dict[Panel, dict[Category, Count]]
 
     @model_validator(mode="after")
@@ -79,7 +79,7 @@ class Lora(_Section):
 
 class Warmup(_Section):
     enabled: bool
-    seed: int
+    seed: Count
     withheld: dict[Env, list[Category]]
     strength: Literal["full"]
     hinted_share: Share
@@ -98,6 +98,12 @@ class Engine(_Section):
     max_new_tokens: Positive
     context: Positive
     temperature: Annotated[float, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _room(self) -> Engine:
+        if self.max_new_tokens >= self.context:
+            raise ValueError(f"a reply of max_new_tokens {self.max_new_tokens} leaves no room in a context of {self.context}")
+        return self
 
 
 class Runner(_Section):
@@ -133,7 +139,7 @@ class Evaluate(_Section):
 
 class Stats(_Section):
     bootstrap: Annotated[int, Field(ge=100)]
-    seed: int
+    seed: Count
 
 
 class Settings(_Section):
@@ -151,6 +157,13 @@ class Settings(_Section):
     evaluate: Evaluate
     stats: Stats
 
+    @model_validator(mode="after")
+    def _turns(self) -> Settings:
+        missing = [env for env in self.axes.env if env not in self.runner.max_turns]
+        if missing:
+            raise ValueError(f"runner.max_turns says nothing of {', '.join(missing)}, which axes.env names")
+        return self
+
 
 def parse(values: dict[str, Any], where: str) -> Settings:
     """Settings from plain values. Raises `SettingsError` with every fault, a line each."""
@@ -167,7 +180,7 @@ def load(path: Path = PARAMS) -> Settings:
         raise SettingsError(f"{path}: no such file; run from the project's root")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: not readable as YAML: {error}") from error
     if not isinstance(values, dict):
         raise SettingsError(f"{path}: expected sections such as axes and panels, found {type(values).__name__}")

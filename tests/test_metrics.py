@@ -156,7 +156,8 @@ def test_a_task_broken_on_one_side_leaves_the_pair() -> None:
     sft = run("sft", known)
     rows = contrast_rows([[broken(sft[0]), *sft[1:]], run("distilled", everything)], 100, 3)
     row = find(rows, "distilled", "sft", "success")
-    assert (row.n, row.dropped, row.mean_b) == (11, 1, pytest.approx(5 / 11))
+    assert (row.n, row.dropped) == (11, 1)
+    assert row.mean_b == pytest.approx(5 / 11)
 
 
 def test_another_system_leaves_a_contrasts_figures_alone() -> None:
@@ -193,8 +194,7 @@ def test_the_funnel_follows_failures_to_lessons() -> None:
 
 
 def test_no_failure_is_a_funnel_too() -> None:
-    plays = [run(system, everything, "train") for system in ("base", "rag")]
-    row = funnel_row(TRAIN, *plays, [], [], {}, STUDY, 1)
+    row = funnel_row(TRAIN, run("base", everything, "train"), run("rag", everything, "train"), [], [], {}, STUDY, 1)
     assert (row.failures, row.hints, row.recovered, row.rules, row.lessons) == (0, 0, 0, {}, {})
 
 
@@ -219,7 +219,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "agent": ["react"],
         "arm": ["sft", "distilled"],
         "seed": [0],
-        "system": ["base", "rag"],
+        "retrieval": ["rag"],
     }
     settings["evaluate"] = {"panels": ["dev", "test"]}
     settings["stats"]["bootstrap"] = 200

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 import shutil
 import signal
 import socket
@@ -10,17 +10,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from finished_pipeline import ADAPTER, STUDENT, write_results, write_student
 
 from stages import track
 from stages.tracking import store as stores  # before mlflow: it sets what mlflow reads at import
-from stages.tracking.lockfile import file_md5
 from stages.tracking.study import flatten, masked
 
 from mlflow.artifacts import download_artifacts  # isort: skip
@@ -28,9 +28,7 @@ from mlflow.entities import Run  # isort: skip
 from mlflow.tracking import MlflowClient  # isort: skip
 
 PROJECT = Path(__file__).parents[1]
-STUDENT = "alfworld_react_distilled_s0"
 MODEL = "hintdistill-alfworld-react-distilled"
-ADAPTER = {"adapter_config.json": b'{"peft_type": "LORA"}', "adapter_model.safetensors": bytes(range(256)) * 9}
 
 
 @pytest.fixture(scope="module")
@@ -52,51 +50,6 @@ def project(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) 
     write_student(tmp_path, ADAPTER)
     write_results(tmp_path)
     return tmp_path
-
-
-def write_student(root: Path, adapter: dict[str, bytes]) -> None:
-    folder = root / "data" / "students" / STUDENT
-    (folder / "adapter").mkdir(parents=True, exist_ok=True)
-    for name, content in adapter.items():
-        (folder / "adapter" / name).write_bytes(content)
-    rows = [{"step": s, "loss": 2.0 / s, "tokens": 100 * s, "learning_rate": 1e-4} for s in (1, 2, 3)]
-    (folder / "curve.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
-def write_results(root: Path, dev: float = 0.5, panel: str = "d" * 64, student_md5: str = "s1.dir") -> None:
-    """Metrics with the student's `dev` success on a dev panel, and the dvc.lock that belongs to them."""
-    (root / "metrics").mkdir(exist_ok=True)
-    contrast = {"env": "alfworld", "agent": "react", "panel": "test", "a": "distilled", "b": "base", "metric": "success"}
-    gates = {"sft": {"hint_text": {"checked": 9, "failed": 0}}}
-    content: dict[str, Any] = {
-        "systems": {
-            "rows": [row("base", "test", 0.25, "t" * 64), row("distilled", "test", 0.75, "t" * 64)],
-            "other_panels": [row("base", "dev", 0.2, panel), row("distilled", "dev", dev, panel)],
-        },
-        "contrasts": {"rows": [{**contrast, "primary": False, "difference": 0.5, "low": None, "p_value": 0.01}]},
-        "funnel": {"rows": [{"env": "alfworld", "agent": "react", "failures": 40, "lessons": {"sft": 9}, "gates": gates}]},
-    }
-    for name, body in content.items():
-        (root / "metrics" / f"{name}.json").write_text(json.dumps({"schema_version": 1, **body}))
-    evals = [{"path": f"data/evals/alfworld_react_{name}", "md5": f"{name}.dir"} for name in ("base", "distilled_s0")]
-    metrics = [{"path": f"metrics/{n}.json", "md5": file_md5(root / "metrics" / f"{n}.json")} for n in content]
-    stages = {
-        "students@alfworld-react-distilled-0": [{"path": f"data/students/{STUDENT}", "md5": student_md5}],
-        "evaluate": evals,
-        "metrics": metrics,
-        "report": [{"path": "report", "md5": "r.dir"}],
-    }
-    lock = {"schema": "2.0", "stages": {name: {"cmd": "python", "outs": outs} for name, outs in stages.items()}}
-    (root / "dvc.lock").write_text(yaml.safe_dump(lock))
-
-
-def row(system: str, panel: str, success: float, panel_sha256: str) -> dict[str, Any]:
-    return {
-        **{"env": "alfworld", "agent": "react", "system": system, "seed": 0, "panel": panel, "n": 20},
-        **{"panel_sha256": panel_sha256, "success": success, "success_low": success / 2, "score": None},
-        **{"tokens_per_episode": 900.0, "tokens": {"act": 900.0}, "by_category": {"heat": {"n": 4, "success": success}}},
-        **{"model": "tiny", "engine": "https://me:hunter2@host/v1", "git_commit": "c0ffee", "withheld": ["heat"]},
-    }
 
 
 def client(root: Path) -> MlflowClient:
@@ -151,7 +104,8 @@ def test_records_a_state_once(project: Path, capsys: pytest.CaptureFixture[str])
 
     version = client(project).get_model_version_by_alias(MODEL, "champion")
     assert version.run_id == student.info.run_id
-    assert {"dvc.md5": "s1.dir", "seed": "0", "dev.success": "0.5", "dev.panel_sha256": "d" * 64}.items() <= version.tags.items()
+    tags = {"dvc.md5": "s1.dir", "seed": "0", "dev.success": "0.5", "dev.panel_sha256": "d" * 64}
+    assert tags.items() <= version.tags.items()
 
     (project / "report" / "index.html").write_text("<p>two</p>")
     assert track.main() == 0
@@ -190,14 +144,15 @@ track.main()
 @pytest.mark.parametrize("where", ["child", "model"])
 def test_what_a_killed_process_left_is_completed(project: Path, where: str) -> None:
     """Killed with everything of a run written but its end, and with an adapter uploaded but not finalised."""
-    killed = subprocess.run([sys.executable, "-c", KILL, where], cwd=project, env={"PYTHONPATH": str(PROJECT)}, check=False)
+    command = [sys.executable, "-c", KILL, where]
+    killed = subprocess.run(command, cwd=project, env={**os.environ, "PYTHONPATH": str(PROJECT)}, check=False)
     assert killed.returncode == -signal.SIGKILL
     left = runs(project)
     assert parent_of(left).info.status == "RUNNING"
     assert track.main() == 0
     found = runs(project)
     assert {run.info.status for run in found.values()} == {"FINISHED"} and len(found) == 3
-    assert {name: run.info.run_id for name, run in left.items()}.items() <= {n: r.info.run_id for n, r in found.items()}.items()
+    assert all(found[name].info.run_id == run.info.run_id for name, run in left.items())
     for name, metric in (("alfworld_react_base", "test.success"), (STUDENT, "dev.success")):
         assert len(client(project).get_metric_history(found[name].info.run_id, metric)) == 1
     models = client(project).search_logged_models([parent_of(found).info.experiment_id])
@@ -244,17 +199,23 @@ def test_experiments_elsewhere_share_the_projects_store(
     assert "state is known" in capsys.readouterr().out
 
 
-def test_adapter_comes_back_from_the_registry_as_peft_reads_it(project: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+@pytest.mark.slow
+def test_adapter_comes_back_from_the_registry_as_peft_reads_it(
+    project: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     import torch
     from peft import LoraConfig, PeftModel, get_peft_model
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    def base() -> LlamaForCausalLM:
+    def base() -> Any:
         torch.manual_seed(0)
-        sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-        return LlamaForCausalLM(LlamaConfig(vocab_size=32, **sizes)).eval()
+        size = LlamaConfig(
+            vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2
+        )
+        return LlamaForCausalLM(size)
 
-    student = get_peft_model(base(), LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)).eval()
+    lora = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    student = get_peft_model(base(), lora).eval()
     adapter = project / "data" / "students" / STUDENT / "adapter"
     student.save_pretrained(str(adapter))
     assert track.main() == 0
@@ -268,7 +229,7 @@ def test_adapter_comes_back_from_the_registry_as_peft_reads_it(project: Path, tm
     with torch.no_grad():
         reloaded = PeftModel.from_pretrained(base(), str(folder)).eval()(tokens).logits
         assert torch.equal(reloaded, student(tokens).logits)
-        assert not torch.allclose(reloaded, base()(tokens).logits)
+        assert not torch.allclose(reloaded, base().eval()(tokens).logits)
 
 
 def unused_port() -> int:
@@ -325,23 +286,25 @@ def test_broken_database_fails_the_stage(project: Path, capsys: pytest.CaptureFi
     assert "move it away" in capsys.readouterr().err
 
 
-FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
-    "no lock": (lambda root: (root / "dvc.lock").unlink(), "dvc.lock: no such file; run `dvc repro`"),
-    "no lock file": (lambda root: (root / "dvc.lock").write_text("stages: 3"), "not a lock file of DVC"),
-    "no metrics": (lambda root: (root / "metrics" / "systems.json").unlink(), "systems.json: no such file"),
-    "other metrics": (lambda root: (root / "metrics" / "funnel.json").write_text('{"schema_version": 1, "rows": []}'), "differs"),
-    "no rows": (lambda root: (root / "metrics" / "systems.json").write_text("{}"), "not a metric file"),
-    "no adapter": (lambda root: shutil.rmtree(root / "data" / "students" / STUDENT / "adapter"), "dvc checkout"),
-    "no curve": (lambda root: (root / "data" / "students" / STUDENT / "curve.jsonl").write_text("?"), "learning curve"),
-}
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_missing_inputs_are_named_and_nothing_is_written(
-    project: Path, fault: str, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("dvc.lock", None, "dvc.lock: no such file; run `dvc repro`"),
+        ("dvc.lock", "stages: 3", "not a lock file of DVC"),
+        ("metrics/systems.json", None, "systems.json: no such file"),
+        ("metrics/systems.json", "{}", "not a metric file"),
+        ("metrics/funnel.json", '{"schema_version": 1, "rows": []}', "differs from what dvc.lock recorded"),
+        ("metrics/funnel.json", '{"schema_version": 9, "rows": []}', "schema_version 9, 1 expected"),
+        (f"data/students/{STUDENT}/adapter/adapter_config.json", None, "run `dvc checkout`"),
+        (f"data/students/{STUDENT}/curve.jsonl", "?", "not a learning curve"),
+    ],
+)
+def test_unusable_inputs_are_named_and_nothing_is_written(
+    project: Path, file: str, content: str | None, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    damage, message = FAULTS[fault]
-    damage(project)
+    (project / file).unlink()
+    if content is not None:
+        (project / file).write_text(content)
     assert track.main() == 1
     assert message in capsys.readouterr().err
     assert client(project).get_experiment_by_name(stores.EXPERIMENT) is None

@@ -14,7 +14,9 @@ from stages.agents.base import Decision, Prompt
 INSTRUCTIONS = {
     "alfworld": "You act in a household through text. Each turn, reply with one line 'Think:' and one line 'Action:'."
 }
-_REPLY = re.compile(r"(?:^\s*Think:\s*(?P<thought>.*?)\s*)?^\s*Action:[ \t]*(?P<action>[^\n]*)", re.S | re.M)
+# Two plain patterns: one for both lines takes minutes on a reply of some thousand line breaks.
+_ACTION = re.compile(r"^[^\S\n]*Action:([^\n]*)", re.M)
+_THOUGHT = re.compile(r"^[^\S\n]*Think:(.*)", re.S | re.M)
 
 
 @dataclass(frozen=True)
@@ -28,10 +30,11 @@ class React:
         return Prompt(INSTRUCTIONS[env], hints, opening)
 
     def parse(self, reply: str) -> Decision:
-        found = _REPLY.search(reply)
-        if found is None:
+        action = _ACTION.search(reply)
+        if action is None:
             return Decision(thought=reply.strip(), action="")
-        return Decision((found["thought"] or "").strip(), found["action"].strip())
+        thought = _THOUGHT.search(reply, 0, action.start())
+        return Decision(thought[1].strip() if thought else "", action[1].strip())
 
     def render(self, thought: str, action: str) -> str:
         return f"Think: {thought}\nAction: {action}"

@@ -50,13 +50,14 @@ def load_model(base: Path, adapter: Path | None, dtype: torch.dtype) -> Any:
     Raises `EngineFault` when a folder is missing or holds no such thing.
     """
     from peft import PeftModel
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     try:
         model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, attn_implementation=NAME)
         if adapter is not None:
             model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise EngineFault(f"cannot load the model {base} with adapter {adapter}: {error}; run `dvc repro`") from error
     return model.to(dtype).eval()
 
@@ -79,7 +80,10 @@ class CpuEngine:
 
         dtype = number_format()
         self._model = load_model(base, adapter, dtype)
-        self._tokenizer = AutoTokenizer.from_pretrained(base)
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(base)
+        except (OSError, ValueError) as error:
+            raise EngineFault(f"cannot load the tokenizer of {base}: {error}; run `dvc repro`") from error
         self._context = min(context, self._model.config.max_position_embeddings)
         self._max_new = max_new_tokens
         self._temperature = temperature
@@ -88,9 +92,10 @@ class CpuEngine:
         self._eos = int(self._tokenizer.eos_token_id)
         config = self._model.config
         dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        # Zeros, not empty: masked positions are multiplied by 0, and 0 x NaN is NaN.
+        # Zeros, not empty: masked positions are multiplied by 0, and 0 x NaN is NaN. In fp32 even beside bf16 weights: torch's
+        # attention kernels for bf16 on a CPU are five times slower.
         shape = (config.num_hidden_layers, slots, config.num_key_value_heads, self._context, dim)
-        self._keys, self._values = torch.zeros(shape, dtype=dtype), torch.zeros(shape, dtype=dtype)
+        self._keys, self._values = torch.zeros(shape), torch.zeros(shape)
         self._sessions: dict[int, _Session] = {}
         self._free = list(range(slots))[::-1]
         self._opened = 0

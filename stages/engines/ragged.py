@@ -20,7 +20,7 @@ NAME = "ragged"
 class Layout:
     """Where a forward pass' tokens belong.
 
-    `keys`, `values`: [layer, slot, kv head, position, head dim], written in place. `slots`, `positions`: [token]. The first
+    `keys`, `values`: [layer, slot, kv head, position, head dim], written in place; attention runs in their number format. `slots`, `positions`: [token]. The first
     `decoding` tokens are one a slot (the next token of a reply), with `lengths` [decoding] positions to look at; the rest are
     `segments` (slot, first position, number of tokens) of prompts, in order.
     """
@@ -86,8 +86,9 @@ def attention(
     """transformers' attention function: query [1, heads, tokens, dim], key and value [1, kv heads, tokens, dim] ->
     [1, tokens, heads, dim]. Writes the new keys and values into the cache first."""
     keys, values = layout.keys[module.layer_idx], layout.values[module.layer_idx]
-    keys[layout.slots, :, layout.positions] = key[0].transpose(0, 1)
-    values[layout.slots, :, layout.positions] = value[0].transpose(0, 1)
+    keys[layout.slots, :, layout.positions] = key[0].transpose(0, 1).to(keys.dtype)
+    values[layout.slots, :, layout.positions] = value[0].transpose(0, 1).to(values.dtype)
+    dtype, query = query.dtype, query.to(keys.dtype)
     parts = []
     if layout.decoding:
         parts.append(_decode(query[0, :, : layout.decoding], keys, values, layout, scaling))
@@ -97,7 +98,7 @@ def attention(
         part = _prefill(query[0, :, start : start + n], keys[slot, :, :end], values[slot, :, :end], first, scaling)
         parts.append(part)
         start += n
-    return torch.cat(parts)[None], None
+    return torch.cat(parts)[None].to(dtype), None
 
 
 AttentionInterface.register(NAME, attention)

@@ -1,7 +1,7 @@
 """Frozen panels on disk, whatever the environment: `tasks.parquet`, `panels.json`, and the files the tasks name.
 
-A panel's hash covers its ordered rows, and through the rows the content of every file they name by hash. Two results are
-compared only if they stand on equal hashes.
+A panel's hash covers its ordered rows, and through the rows the content of every file they name by hash. Two results
+are compared only if they stand on equal hashes.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ def write_panels(folder: Path, env: str, source: str, panels: Mapping[str, Seque
 def load_panel(root: Path, name: str) -> tuple[list[Task], str]:
     """A panel's tasks in their order, and its hash, computed anew.
 
-    Raises PanelError if the panel is missing or empty, or if its rows are not those the hash was taken of. The files that
-    tasks name are checked by the environment, when it opens them.
+    Raises PanelError if the panel is missing or empty, or if its rows are not those the hash was taken of. The files
+    that tasks name are checked by the environment, when it opens them.
     """
     summary = _read_summary(root / PANELS_FILE)
     if name not in summary:
@@ -82,8 +82,8 @@ def load_panel(root: Path, name: str) -> tuple[list[Task], str]:
     if found != summary[name]["sha256"]:
         raise PanelError(
             f"{root / TASKS_FILE}: panel {name!r} is not the one that was built: {PANELS_FILE} says sha256 "
-            f"{summary[name]['sha256']}, its {len(tasks)} rows give {found}. Restore both files (dvc checkout) or build "
-            "the panels again (dvc repro panels)"
+            f"{summary[name]['sha256']}, its {len(tasks)} rows give {found}. Restore both files (dvc checkout) or "
+            "build the panels again (dvc repro panels)"
         )
     if not tasks:
         raise PanelError(f"{root / TASKS_FILE}: panel {name!r} is empty; give it tasks in the panels' settings")

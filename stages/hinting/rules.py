@@ -81,8 +81,10 @@ def tool_offered(case: Case) -> Finding | None:
 
 
 def step_missing(case: Case) -> Finding | None:
-    """The goal has a verb or adjective of its own, but nothing was done to any thing."""
+    """The goal has a verb or adjective of its own, nothing but carrying was done, and no tool for it is known."""
     goal = case.goal
+    if tool_verified(case) or tool_offered(case):
+        return None
     others = [turn.action for turn in case.episode.turns if turn.valid and is_step(turn.action, *_target(goal))]
     if goal is None or goal.word is None or others or not case.has_taken(goal.thing):
         return None

@@ -5,43 +5,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from tqdm import tqdm
 
 from stages.agents.base import Agent
 from stages.engines.base import Engine, Reply
 from stages.envs.base import Environment, EnvironmentFault, Observation, Task
+from stages.hinting.retrieval import Retrieved, Retriever
 from stages.records import SCHEMA_VERSION, Episode, Message, Turn
 from stages.runner.journal import Journal
 
 ATTEMPTS = 2  # at a task whose environment fails, before the failure is recorded as the machine's
-
-
-class Retrieved(Protocol):
-    """The hints chosen for one task: bank entry ids, their texts, and the tokens the choice cost."""
-
-    @property
-    def entry_ids(self) -> tuple[str, ...]: ...
-
-    @property
-    def texts(self) -> tuple[str, ...]: ...
-
-    @property
-    def tokens(self) -> int: ...
-
-
-@dataclass(frozen=True)
-class NoHints:
-    """What a system without retrieval shows."""
-
-    entry_ids: tuple[str, ...] = ()
-    texts: tuple[str, ...] = ()
-    tokens: int = 0
-
-
-def no_hints(task: Task) -> Retrieved:
-    return NoHints()
 
 
 @dataclass(frozen=True)
@@ -77,11 +51,11 @@ def play_panel(
     agent: Agent,
     engine: Engine,
     make_env: Callable[[], Environment],
-    retrieve: Callable[[Task], Retrieved],
+    retriever: Retriever,
     journal: Journal,
 ) -> list[Episode]:
     """Episodes of all tasks, in the tasks' order; those the journal holds are not played again."""
-    rollout = _Rollout(play, agent, engine, make_env, retrieve, journal)
+    rollout = _Rollout(play, agent, engine, make_env, retriever, journal)
     done = {e.task_id: e for e in journal.finished.values()}
     waiting = [task for task in tasks if task.task_id not in done][::-1]
     name = f"{play.system} on {tasks[0].panel}"
@@ -105,10 +79,10 @@ class _Rollout:
         agent: Agent,
         engine: Engine,
         make_env: Callable[[], Environment],
-        retrieve: Callable[[Task], Retrieved],
+        retriever: Retriever,
         journal: Journal,
     ) -> None:
-        self.play, self.agent, self.engine, self.retrieve, self.key = play, agent, engine, retrieve, journal.key
+        self.play, self.agent, self.engine, self.retriever, self.key = play, agent, engine, retriever, journal.key
         self.make_env = make_env
         self.pool: list[Environment] = []
         self.live: dict[int, _Live] = {}
@@ -130,7 +104,7 @@ class _Rollout:
             seen = env.reset(task)
         except EnvironmentFault as fault:
             return self._failed(task, fault, waiting)
-        hints = self.retrieve(task)
+        hints = self.retriever.retrieve(task.task_id, task.category)
         session = self.engine.open(_seed(self.play.seed, task))
         messages = self.agent.prompt(task.env, seen.text, hints.texts).messages()
         self.live[session] = _Live(task, env, session, hints, seen, seen.text, messages)
@@ -191,7 +165,7 @@ class _Rollout:
             waiting.append(task)
             return []
         nothing = Observation("", (), 0.0, False, False)
-        return [self._episode(task, NoHints(), "", [], nothing, "machine", str(fault))]
+        return [self._episode(task, Retrieved(), "", [], nothing, "machine", str(fault))]
 
     def _episode(
         self, task: Task, hints: Retrieved, opening: str, turns: list[Turn], seen: Observation, stop: str, failure: str
@@ -221,7 +195,7 @@ class _Rollout:
             prompt_tokens=sum(t.prompt_tokens for t in turns),
             reply_tokens=sum(t.reply_tokens for t in turns),
             computed_tokens=sum(t.computed_tokens + t.reply_tokens for t in turns),
-            retrieve_tokens=hints.tokens,
+            retrieve_tokens=hints.retrieve_tokens,
             model=play.model,
             engine=self.engine.name,
             machine_failure=failure,

@@ -78,7 +78,7 @@ class Journal:
         for line in self._path.read_bytes().splitlines(keepends=True):
             try:
                 episode = from_json(Episode, json.loads(line))
-            except (json.JSONDecodeError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, AttributeError):
                 break
             if not line.endswith(b"\n"):
                 break

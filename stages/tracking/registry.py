@@ -92,7 +92,7 @@ def _logged_model(store: Store, name: str, md5: str, student: Contender, child: 
         model = known[0]
     else:
         tags = {MD5: md5, "seed": str(student.seed)}
-        model = store.client.create_logged_model(store.experiment_id, name, child.run_id, tags, model_type="lora-adapter")
+        model = store.client.create_logged_model(store.experiment_id, name, child.run_id, tags, model_type="adapter")
     if model.status == LoggedModelStatus.READY:
         return model
     store.client.log_model_artifacts(model.model_id, str(adapter))

@@ -32,6 +32,7 @@ _FIRST_CONTACT = 5  # seconds, then a server counts as down
 _WORK = 60  # seconds for a request once the server has answered: uploads of an adapter take long
 _LOCK_WAIT = 600  # seconds; another `track` holds the lock for a few of them
 _NO_ANSWER = (requests.ConnectionError, requests.Timeout, ConnectionError, TimeoutError, socket.gaierror)
+_SQLITE = b"SQLite format 3\0"
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 
@@ -75,7 +76,8 @@ def open_store(folder: Path) -> Iterator[Store]:
     """
     root = real_root(folder)
     uri = store_uri(root)
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # else a line for each of its hundred migrations
+    for name in ("mlflow", "alembic"):  # else they tell of each step of making a database
+        logging.getLogger(name).setLevel(logging.WARNING)
     lock = FileLock(root / f"{DATABASE}.lock")
     try:
         lock.acquire(timeout=_LOCK_WAIT)
@@ -119,14 +121,19 @@ def _check_address(uri: str) -> None:
         path = Path(uri.removeprefix("sqlite:///"))
         if not os.access(path if path.exists() else path.parent, os.W_OK):
             raise StoreError(f"{path}: cannot be written; give yourself the right to, or set MLFLOW_TRACKING_URI")
-        if path.is_file() and path.stat().st_size and path.open("rb").read(16) != b"SQLite format 3\0":
+        if path.exists() and _start_of(path) not in (b"", _SQLITE):
             raise StoreError(f"{path}: no SQLite database; move it away, `dvc repro track` writes it anew")
     elif dialect in _PORTS and parts.hostname:
         socket.create_connection((parts.hostname, parts.port or _PORTS[dialect]), timeout=_FIRST_CONTACT).close()
         try:
             make_url(uri).get_dialect().import_dbapi()
         except ImportError as error:
-            raise StoreError(f"{masked(uri)}: {error}; install the driver (psycopg[binary] for postgresql://)") from error
+            raise StoreError(f"{masked(uri)}: {error}; install that driver (psycopg[binary] for postgresql)") from error
+
+
+def _start_of(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(len(_SQLITE))
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from stages.agents.base import Agent
 from stages.envs.alfworld.explorer import TOOLS, Explorer, Lost, kind
 from stages.envs.base import Environment, Task
-from stages.hinting.wording import GENERIC, TOOL_FORMS
+from stages.hinting.wording import GENERIC, TOOL_FORMS, USE_FORMS
 from stages.records import SCHEMA_VERSION, Demo, Message
 from stages.training.nonce import NonceTool, Tool, draw_tool
 
@@ -93,11 +93,13 @@ def play(
 
 
 def _known_hint(task: Task, rng: random.Random) -> str | None:
-    verb = task.category if task.category in TOOLS else None
-    return tool_hint(verb, TOOLS[verb], rng) if verb else None
+    """The hint that the writer would give for a task of this category, where it names a tool."""
+    if task.category == "examine":
+        return rng.choice(USE_FORMS).format(verb="use", tool="desklamp")
+    return tool_hint(task.category, TOOLS[task.category], rng) if task.category in TOOLS else None
 
 
-def make(env: Environment, tasks: Sequence[Task], agent: Agent, plan: Plan) -> list[Demo]:
+def demonstrate(env: Environment, tasks: Sequence[Task], agent: Agent, plan: Plan) -> list[Demo]:
     """All demonstrations of one environment and agent, in an order shuffled by the seed.
 
     Every task of a known category is shown once; cleaning tasks come again under made-up names until `plan.nonce` is reached.

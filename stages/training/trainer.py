@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.chat import Encoded
+from stages.training.pretrained import weights_digest
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ def _config(recipe: Recipe, folder: str) -> Any:
         max_length=None,
         # Rows of like length share a batch: little padding, and memory that does not creep up.
         train_sampling_strategy="group_by_length",
+        # Few different shapes: the allocator and the matrix kernels can use their memory again.
+        pad_to_multiple_of=64,
         bf16=True,
         use_cpu=not torch.cuda.is_available(),
         gradient_checkpointing=False,
@@ -122,13 +125,24 @@ def save_adapter(model: Any, out: Path) -> None:
     (out / "README.md").unlink(missing_ok=True)
 
 
-def merge(base: Path, adapter: Path, out: Path) -> None:
-    """Write `base` with `adapter` added into its weights (in fp32, then rounded once to bf16), with its tokenizer."""
+def merge(base: Path, adapter: Path | None, out: Path) -> str:
+    """Write `base`, with `adapter` added into its weights (in fp32, then rounded once to bf16), and its tokenizer to `out`.
+
+    Returns the digest of the weights. Raises `TrainingError` when a folder holds no such thing.
+    """
     import torch
     from peft import PeftModel
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    merged = PeftModel.from_pretrained(model, adapter).merge_and_unload()
-    merged.to(torch.bfloat16).save_pretrained(out)
-    AutoTokenizer.from_pretrained(base).save_pretrained(out)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+        if adapter is not None:
+            model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
+        tokenizer = AutoTokenizer.from_pretrained(base)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise TrainingError(f"cannot add {adapter} to {base}: {error}; run `dvc repro base`") from error
+    model = model.to(torch.bfloat16)
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    return weights_digest(model)

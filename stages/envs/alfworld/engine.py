@@ -15,7 +15,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class _Action:
-    """A ground action: its operator's number in the SAS task, the command that calls it, and how its outcome is told."""
+    """A ground action: its operator's number in the SAS task, the command for it, and how its outcome is told."""
 
     id: int
     command: str
@@ -101,7 +101,7 @@ class Engine:
 
 
 class _State(PddlState):  # type: ignore[misc]  # textworld has no types
-    """textworld's state of a game, begun from a translation. Its facts feed the grammar, the library holds the truth."""
+    """A game's state, begun from a translation: the library holds the truth, textworld's facts feed the grammar."""
 
     def __init__(self, library: Any, logic: GameLogic, translation: Translation) -> None:
         # PddlState's own __init__ would translate the problem twice; these are the fields its methods use.
@@ -169,7 +169,7 @@ class _State(PddlState):  # type: ignore[misc]  # textworld has no types
         return action
 
 
-@lru_cache(maxsize=None)
+@cache
 def _logic(domain: str, grammar: str) -> GameLogic:
     return GameLogic(domain=domain, grammar=grammar)
 
@@ -205,8 +205,8 @@ def _evaluate(symbol: Any, context: Any = None) -> list[Any]:
 
 
 def _patch_textworld() -> None:
-    parse = lru_cache(maxsize=None)(textgen._parse_and_convert)
-    parse_query = lru_cache(maxsize=None)(Rule.parse_conjunctive_query)
+    parse = cache(textgen._parse_and_convert)
+    parse_query = cache(Rule.parse_conjunctive_query)
 
     def parse_once(text: str, rule_name: str = "symbols", trace: bool = False) -> list[Any]:
         return list(_copy(parse(text, rule_name=rule_name)))

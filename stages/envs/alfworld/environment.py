@@ -69,7 +69,10 @@ def read_game(path: Path, sha256: str) -> dict[str, Any]:
             f"{path}: not the game the panel was made with: expected sha256 {sha256}, found {found}. "
             "Restore the file (dvc checkout) or build the panels again (dvc repro panels)"
         )
-    game: dict[str, Any] = json.loads(content)
+    try:
+        game: dict[str, Any] = json.loads(content)
+    except ValueError as error:
+        raise EnvironmentFault(f"{path}: a game is a JSON file, and this is none ({error})") from error
     return game
 
 

@@ -85,6 +85,7 @@ class Explorer:
         self.closed: set[str] = set()
         self.placed: list[str] = []
         self.refused = False
+        self.noted: set[str] = set()
         self._route_for: tuple[str, int] | None = None
 
     def observe(self, action: str, text: str) -> None:
@@ -116,7 +117,21 @@ class Explorer:
     def decide(self) -> tuple[str, str]:
         """The next thought and action. Raises `Lost` when every place has been searched."""
         thought, action = self._next()
+        thought = self._note() + thought
         return (f"Nothing happened. {thought}" if self.refused else thought), action
+
+    def _note(self) -> str:
+        """What is seen here for the first time and needed later: said once, to be copied from when its turn comes."""
+        if self.at is None or self.at in self.noted:
+            return ""
+        here = self.contents.get(self.at, [])
+        later = [item for item in here if kind(item) == self.lamp]
+        if self.needed == 2 and not self.placed and kind(self.at) != self.place:
+            later += [item for item in here if kind(item) == self.thing][1:]
+        if not later or (self.lamp and self.hand):
+            return ""
+        self.noted.add(self.at)
+        return f"{', '.join(later)} is at {self.at}. "
 
     def _next(self) -> tuple[str, str]:
         if self.hand is None:

@@ -11,7 +11,7 @@ import json
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -60,7 +60,7 @@ class Game:
     files: dict[str, str]
 
 
-@lru_cache(maxsize=None)
+@cache
 def possible_goals(task_type: str, unseen: bool) -> tuple[Goal, ...]:
     """Every goal that this task type has in the official unseen scenes or in all others, sorted.
 
@@ -163,7 +163,7 @@ def _assemble(world: World, goal: Goal, rng: random.Random, panel: str, trial: s
     return Game(PurePosixPath(panel, folder, trial, GAME_FILE), goal, sentence, tuple(walkthrough), files)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _logic() -> tuple[str, str]:
     """The PDDL domain and the text grammar of the installed alfworld (`move X to Y`)."""
     return Path(ALFRED_PDDL_PATH).read_text(encoding="utf-8"), Path(ALFRED_TWL2_PATH).read_text(encoding="utf-8")

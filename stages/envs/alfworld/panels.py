@@ -16,7 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import zip_longest
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from tqdm import tqdm
 
@@ -42,7 +42,7 @@ class Settings(Protocol):
     def seed(self) -> int: ...
 
     @property
-    def sizes(self) -> Mapping[str, Mapping[str, int]]: ...
+    def sizes(self) -> Mapping[Any, Mapping[Any, int]]: ...  # Any: str, or literals of it
 
 
 def balanced(total: int) -> dict[str, int]:
@@ -116,7 +116,7 @@ def _deal_goals(settings: Settings) -> dict[tuple[str, str], list[Goal]]:
 
 
 def _shares(wanted: Mapping[str, int], available: int, category: str) -> dict[str, int]:
-    """How many of `available` goals each panel gets: what it needs at least, and of the rest in proportion to its size."""
+    """How many of `available` goals each panel gets: what it needs, and of the rest in proportion to its size."""
     least = {panel: -(-n // MAX_GAMES_PER_GOAL) for panel, n in wanted.items()}
     spare = available - sum(least.values())
     if spare < 0:

@@ -28,7 +28,7 @@ def display_names(world: World) -> dict[str, str]:
     for name in [*world.receptacles, *world.items]:
         label = name.split("|")[0].lower() + ("basin" if "basin" in name.lower() else "")
         by_class.setdefault(label, []).append(name)
-    names = {}
+    names: dict[str, str] = {}
     for label, members in by_class.items():
         ordered = sorted(members, key=lambda n: escape(n).lower())
         names |= {name: f"{label} {len(ordered) - k}" for k, name in enumerate(ordered)}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import random
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import alfworld.gen
@@ -36,8 +36,27 @@ STATIC_RECEPTACLES = frozenset(constants.RECEPTACLES) - frozenset(constants.MOVA
 
 # Listed among a floor plan's objects, but part of the room: nobody picks them up, so the text world leaves them out.
 FIXTURES = frozenset(
-    "Bathtub Blinds Chair Curtains DeskLamp FloorLamp Footstool HousePlant LaundryHamperLid LightSwitch Mirror Painting "
-    "Poster ShowerDoor ShowerGlass Sink StoveKnob Television Window".split()
+    {
+        "Bathtub",
+        "Blinds",
+        "Chair",
+        "Curtains",
+        "DeskLamp",
+        "FloorLamp",
+        "Footstool",
+        "HousePlant",
+        "LaundryHamperLid",
+        "LightSwitch",
+        "Mirror",
+        "Painting",
+        "Poster",
+        "ShowerDoor",
+        "ShowerGlass",
+        "Sink",
+        "StoveKnob",
+        "Television",
+        "Window",
+    }
 )
 
 # Receptacles that floor plans name without a pose: how many to set up, and how high they stand in metres.
@@ -141,7 +160,7 @@ def scenes(rooms: set[str], unseen: bool) -> list[int]:
     return [s for room in sorted(rooms) for s in ROOMS[room] if (s in UNSEEN_SCENES) == unseen]
 
 
-@lru_cache(maxsize=None)
+@cache
 def read_floor_plan(scene: int) -> FloorPlan:
     """A floor plan from the alfworld wheel. Receptacles that it names without a pose are listed all the same."""
     base = Path(next(iter(alfworld.gen.__path__))) / "layouts"
@@ -197,7 +216,7 @@ def build_world(plan: FloorPlan, rng: random.Random, target: str, at_least: int,
 
 
 def _set_up_receptacles(plan: FloorPlan, rng: random.Random) -> dict[str, Receptacle]:
-    """All receptacles, each with a pose of its own: in the engine, "go to" a second one at the same pose does nothing."""
+    """All receptacles, each with a pose of its own: for the engine, someone at one is at all others of its pose."""
     wanted = dict(plan.poses)
     occupied = {pose[:2] for pose in wanted.values()}
     posed = {class_of(name) for name in wanted}

@@ -47,7 +47,7 @@ def translate(domain: str, problem: str) -> Translation:
     """Translate PDDL, pruning nothing, as textworld does for play. Raises what Fast Downward raises for bad PDDL."""
     with _TRANSLATOR:
         arguments, output, collecting = sys.argv, sys.stdout, gc.isenabled()
-        gc.disable()  # a translation makes a million small objects and few cycles: looking for those takes a third of it
+        gc.disable()  # a million small objects and few cycles: looking for those takes a third of the time
         try:
             task, sas = fast_downward.pddl2sas(domain, problem)
         finally:

@@ -1,0 +1,56 @@
+"""The `demos` stage: the warm-up panel -> data/demos/<env>_<agent>.parquet, demonstrations in the agent's format.
+
+    python -m stages.demos --env alfworld --agent react
+
+With the warm-up off (instruct models) the table is empty.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from pathlib import Path
+
+from stages.agents import get
+from stages.envs import make
+from stages.envs.base import EnvironmentFault
+from stages.envs.panel import PanelError, load_panel
+from stages.params import Settings, SettingsError, load
+from stages.records import Demo, write
+from stages.training.demos import Plan, demonstrate
+
+DATA = Path("data")
+
+
+def main() -> int:
+    """Run the stage; 1 and one line on stderr when its inputs are unusable."""
+    parser = argparse.ArgumentParser(prog="python -m stages.demos", description="Demonstrate the warm-up tasks.")
+    parser.add_argument("--env", required=True)
+    parser.add_argument("--agent", required=True)
+    args = parser.parse_args()
+    try:
+        settings = load()
+        demos = demonstrations(args.env, args.agent, settings)
+    except (SettingsError, PanelError, EnvironmentFault) as error:
+        print(f"demos: {error}", file=sys.stderr)
+        return 1
+    write(DATA / "demos" / f"{args.env}_{args.agent}.parquet", Demo, demos)
+    print(f"demos: {len(demos)}: {dict(sorted(Counter(d.kind for d in demos).items()))}")
+    return 0
+
+
+def demonstrations(env: str, agent: str, settings: Settings) -> list[Demo]:
+    """All demonstrations of one environment and agent; none of a withheld category."""
+    warmup = settings.warmup
+    if not warmup.enabled:
+        return []
+    root = DATA / "panels" / env
+    tasks, _ = load_panel(root, "warmup")
+    withheld = {str(e): categories for e, categories in warmup.withheld.items()}.get(env, [])
+    plan = Plan(warmup.seed, withheld, warmup.hinted_share, warmup.nonce, warmup.recovery_share)
+    return demonstrate(make(env, root), tasks, get(agent), plan)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""The `evaluate` stage: one system plays the dev and test panels, every task exactly once -> data/evals/<env>_<agent>_<system>/.
+
+    python -m stages.evaluate --env alfworld --agent react --system base
+    python -m stages.evaluate --env alfworld --agent react --system distilled --seed 0
+
+Systems: `base`; `rag` (base with hints), `constant` and `random` (its controls); a student by its arm and seed, whose folder
+ends in `_<arm>_s<seed>`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from stages.params import load
+from stages.process import die_with_parent
+from stages.runner.study import DATA, FAULTS, Runner, System, write_run
+
+RETRIEVAL = ("rag", "constant", "random")
+STUDENTS = ("sft", "distilled")
+
+
+def main() -> int:
+    """Run the stage; 1 and one line on stderr when something it needs is missing or broken."""
+    parser = argparse.ArgumentParser(prog="python -m stages.evaluate", description="Play the measured panels.")
+    parser.add_argument("--env", required=True)
+    parser.add_argument("--agent", required=True)
+    parser.add_argument("--system", required=True, choices=("base", *RETRIEVAL, *STUDENTS))
+    parser.add_argument("--seed", type=int, default=0, help="the student's training seed")
+    args = parser.parse_args()
+    die_with_parent()
+    try:
+        print(f"evaluate: {run(args.env, args.agent, args.system, args.seed)}")
+    except FAULTS as fault:
+        print(f"evaluate: {fault}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def run(env: str, agent: str, name: str, seed: int) -> str:
+    """Play every measured panel, write, and say what came of it."""
+    settings = load()
+    folder = f"{env}_{agent}_{name}"
+    system = System(name, retrieval=name if name in RETRIEVAL else "")
+    if name in STUDENTS:
+        folder += f"_s{seed}"
+        system = System(name, adapter=DATA / "students" / folder / "adapter", seed=seed)
+    runner = Runner(settings, env, agent, system)
+    runs = {str(panel): runner.play(str(panel)) for panel in settings.evaluate.panels}
+    write_run(DATA / "evals" / folder, "evaluate", runs)
+    results = ", ".join(f"{panel} {facts['successes']}/{facts['episodes']}" for panel, (_, facts) in runs.items())
+    return f"{folder}: {results}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,169 @@
+"""One system on one panel: puts environment, agent, engine, hints and journal together, as the settings say."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import platform
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stages.agents import get
+from stages.engines.base import Engine, EngineFault
+from stages.engines.cpu import CpuEngine
+from stages.envs import make
+from stages.envs.base import EnvironmentFault
+from stages.envs.panel import PanelError, load_panel, replacing
+from stages.hinting.retrieval import Retriever
+from stages.params import Settings, SettingsError
+from stages.process import die_with_parent
+from stages.records import BankEntry, Episode, RecordError, atomic, read, write
+from stages.runner.episodes import Play, play_panel
+from stages.runner.journal import Journal, JournalError
+
+DATA = Path("data")
+JOURNALS = Path(".cache/journal")
+BASE = DATA / "base" / "model"
+TIMING = DATA / "timing"
+
+
+class StudyError(RuntimeError):
+    """What a system needs is not there: says which file and what to do."""
+
+
+FAULTS = (SettingsError, PanelError, RecordError, JournalError, EngineFault, EnvironmentFault, StudyError)
+
+
+@dataclass(frozen=True)
+class System:
+    """What plays. `retrieval` is the way hints are chosen (`rag`, `constant`, `random`) or "" for none; `adapter` a student's
+    folder; `name` and `seed` stand in the records."""
+
+    name: str
+    retrieval: str = ""
+    adapter: Path | None = None
+    seed: int = 0
+
+
+def open_engine(settings: Settings, agent: str, adapter: Path | None) -> Engine:
+    """The engine that params.yaml names, with the base model and, for a student, its adapter."""
+    engine = settings.engine
+    return CpuEngine(
+        BASE,
+        adapter,
+        slots=engine.slots,
+        context=engine.context,
+        max_new_tokens=engine.max_new_tokens,
+        temperature=engine.temperature,
+        stop=get(agent).stop,
+    )
+
+
+def model_id(adapter: Path | None) -> str:
+    """What identifies the weights: source and digest of the base, digest of the adapter."""
+    path = BASE / "identity.json"
+    if not path.is_file():
+        raise StudyError(f"{path}: no such file; run `dvc repro base`")
+    base = json.loads(path.read_text(encoding="utf-8"))
+    name = f"{base['source']}@{base['weights_sha256'][:12]}"
+    if adapter is None:
+        return name
+    weights = adapter / "adapter_model.safetensors"
+    if not weights.is_file():
+        raise StudyError(f"{weights}: no such file; run `dvc repro students`")
+    return f"{name}+{hashlib.sha256(weights.read_bytes()).hexdigest()[:12]}"
+
+
+class Runner:
+    """Plays panels with one system; the engine is opened at the first episode that the journals do not hold."""
+
+    def __init__(self, settings: Settings, env: str, agent: str, system: System) -> None:
+        self.settings, self.env, self.agent, self.system = settings, env, agent, system
+        self.model = model_id(system.adapter)
+        bank: list[BankEntry] = []
+        if system.retrieval:
+            bank = read(DATA / "hints" / f"{env}_{agent}" / "bank.parquet", BankEntry)
+        self.retriever = Retriever(system.retrieval, bank, settings.hints.k, system.seed)
+        self._bank = [(e.entry_id, e.text, e.rank) for e in bank]
+        self._engine: Engine | None = None
+
+    def play(self, panel: str) -> tuple[list[Episode], dict[str, Any]]:
+        """All episodes of a panel, and what the run took (not part of the records: it differs from run to run)."""
+        root = DATA / "panels" / self.env
+        tasks, sha256 = load_panel(root, panel)
+        runner, system = self.settings.runner, self.system
+        turns = {str(env): n for env, n in runner.max_turns.items()}[self.env]
+        play = Play(system.name, system.seed, sha256, self.model, turns, runner.max_repeats)
+        with Journal(JOURNALS, self._identity(play)) as journal:
+            resumed = len(journal.finished)
+            if self._engine is None:
+                self._engine = open_engine(self.settings, self.agent, system.adapter)
+            start = time.monotonic()
+            episodes = play_panel(
+                tasks, play, get(self.agent), self._engine, lambda: make(self.env, root), self.retriever, journal
+            )
+            seconds = time.monotonic() - start
+        return episodes, _run_facts(episodes, resumed, seconds)
+
+    def _identity(self, play: Play) -> dict[str, Any]:
+        """All that determines an episode."""
+        return {
+            "play": vars(play),
+            "env": self.env,
+            "agent": self.agent,
+            "retrieval": self.system.retrieval,
+            "bank": self._bank,
+            "k": self.settings.hints.k,
+            "engine": self.settings.engine.model_dump(),
+        }
+
+
+def _run_facts(episodes: list[Episode], resumed: int, seconds: float) -> dict[str, Any]:
+    """Figures of one run; tokens and episodes a second only count what was not taken from the journal."""
+    computed = sum(e.computed_tokens for e in episodes)
+    return {
+        "schema_version": 1,
+        "episodes": len(episodes),
+        "resumed": resumed,
+        "successes": sum(e.success for e in episodes),
+        "machine_failures": sum(bool(e.machine_failure) for e in episodes),
+        "seconds": round(seconds, 1),
+        "episodes_per_minute": round(60 * (len(episodes) - resumed) / seconds, 1) if seconds else 0.0,
+        "computed_tokens": computed,
+        "reply_tokens": sum(e.reply_tokens for e in episodes),
+        "machine": platform.machine(),
+    }
+
+
+def write_run(folder: Path, stage: str, runs: dict[str, tuple[list[Episode], dict[str, Any]]]) -> None:
+    """Write `<name>.parquet` for each run, all or nothing; what the runs took goes to data/timing/, beside the stage's
+    deterministic outputs."""
+    with replacing(folder) as fresh:
+        for name, (episodes, _) in runs.items():
+            write(fresh / f"{name}.parquet", Episode, episodes)
+    with atomic(TIMING / f"{stage}_{folder.name}.json") as temporary:
+        facts = {name: facts for name, (_, facts) in runs.items()}
+        temporary.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+def play_stage(stage: str, run: Callable[[str, str], str], argv: Sequence[str] | None = None) -> int:
+    """The entry of a stage that plays one environment and agent: reads both names, runs, and reports in one line.
+
+    Returns 1, with the fault on stderr, when something the stage needs is missing or broken.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m stages.{stage}")
+    parser.add_argument("--env", required=True)
+    parser.add_argument("--agent", required=True)
+    args = parser.parse_args(argv)
+    die_with_parent()
+    try:
+        print(f"{stage}: {run(args.env, args.agent)}")
+    except FAULTS as fault:
+        print(f"{stage}: {fault}", file=sys.stderr)
+        return 1
+    return 0

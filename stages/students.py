@@ -1,0 +1,68 @@
+"""The `students` stage: lessons -> data/students/<env>_<agent>_<arm>_s<seed>/, a LoRA adapter on the base model.
+
+    python -m stages.students --env alfworld --agent react --arm distilled --seed 0
+
+Writes adapter/ (which `peft` loads on data/base/model), curve.jsonl (a row each logged step) and student.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from stages.chat import encode
+from stages.envs.panel import replacing
+from stages.params import SettingsError, load
+from stages.process import die_with_parent
+from stages.records import Lesson, RecordError, read
+from stages.training.trainer import Recipe, TrainingError, train
+
+DATA = Path("data")
+BASE = DATA / "base" / "model"
+
+
+def main() -> int:
+    """Run the stage; 1 and one line on stderr when its inputs are unusable."""
+    parser = argparse.ArgumentParser(prog="python -m stages.students", description="Train one student on lessons.")
+    parser.add_argument("--env", required=True)
+    parser.add_argument("--agent", required=True)
+    parser.add_argument("--arm", required=True)
+    parser.add_argument("--seed", required=True, type=int)
+    args = parser.parse_args()
+    die_with_parent()
+    name = f"{args.env}_{args.agent}_{args.arm}"
+    try:
+        lessons = read(DATA / "lessons" / name / "lessons.parquet", Lesson)
+        with replacing(DATA / "students" / f"{name}_s{args.seed}") as fresh:
+            print(f"students: {name}_s{args.seed}: {teach(lessons, args.seed, fresh)}")
+    except (SettingsError, RecordError, TrainingError) as error:
+        print(f"students: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def teach(lessons: list[Lesson], seed: int, out: Path) -> str:
+    """Train on all lessons (their gates have refused whatever must not be learnt) and write the student to `out`."""
+    from transformers import AutoTokenizer
+
+    settings = load()
+    s = settings.students
+    tokenizer = AutoTokenizer.from_pretrained(BASE)
+    recipe = Recipe(s.epochs, s.learning_rate, s.batch_size, s.lora.r, s.lora.alpha, s.lora.dropout, seed)
+    curve = train(BASE, [encode(tokenizer, lesson.messages) for lesson in lessons], recipe, out / "adapter")
+    (out / "curve.jsonl").write_text("".join(json.dumps(row) + "\n" for row in curve), encoding="utf-8")
+    facts = {
+        "schema_version": 1,
+        "lessons": len(lessons),
+        "tokens": sum(lesson.tokens for lesson in lessons),
+        "trained_tokens": sum(lesson.trained_tokens for lesson in lessons),
+        "epochs": s.epochs,
+    }
+    (out / "student.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    return f"{len(lessons)} lessons, last loss {curve[-1]['loss']:.3f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,28 @@
+"""The `teacher` stage: the same agent plays the train panel again, with hints chosen once at the start of each episode
+-> data/teacher/<env>_<agent>/episodes.parquet.
+
+    python -m stages.teacher --env alfworld --agent react
+"""
+
+from __future__ import annotations
+
+import sys
+
+from stages.params import load
+from stages.runner.study import DATA, Runner, System, play_stage, write_run
+
+
+def main() -> int:
+    """Run the stage; 1 and one line on stderr when something it needs is missing or broken."""
+    return play_stage("teacher", run)
+
+
+def run(env: str, agent: str) -> str:
+    """Play, write, and say what came of it."""
+    episodes, facts = Runner(load(), env, agent, System("rag", retrieval="rag")).play("train")
+    write_run(DATA / "teacher" / f"{env}_{agent}", "teacher", {"episodes": (episodes, facts)})
+    return f"{facts['successes']} of {facts['episodes']} tasks solved in {facts['seconds']} s"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""The `warmup` stage: demonstrations -> data/base/warmup/, a LoRA adapter that knows the agent's format.
+
+    python -m stages.warmup
+
+The adapter is small (10 MB) and committed to git, so that a fresh clone trains it again only when something it depends on has
+changed. It depends on the pretrained model through data/base/source.json, its content hash.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from stages.chat import encode
+from stages.envs.panel import replacing
+from stages.params import Settings, SettingsError, load
+from stages.process import die_with_parent
+from stages.records import Demo, RecordError, read
+from stages.training.trainer import Recipe, TrainingError, train
+
+SOURCE = Path("data/base/source")
+DEMOS = Path("data/demos")
+OUT = Path("data/base/warmup")
+
+
+def main() -> int:
+    """Run the stage; 1 and one line on stderr when its inputs are unusable."""
+    die_with_parent()
+    try:
+        settings = load()
+        with replacing(OUT) as fresh:
+            summary = warm_up(settings, fresh)
+    except (SettingsError, RecordError, TrainingError) as error:
+        print(f"warmup: {error}", file=sys.stderr)
+        return 1
+    print(f"warmup: {summary}")
+    return 0
+
+
+def warm_up(settings: Settings, out: Path) -> str:
+    """Train on all demonstrations that fit; `out` gets the adapter, its curve and what was trained on. Without warm-up it holds
+    only the note that there is none."""
+    if not settings.warmup.enabled:
+        (out / "warmup.json").write_text('{"schema_version": 1, "enabled": false}\n', encoding="utf-8")
+        return "off"
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(SOURCE)
+    names = [f"{env}_{agent}" for env in settings.axes.env for agent in settings.axes.agent]
+    demos = [demo for name in names for demo in read(DEMOS / f"{name}.parquet", Demo)]
+    encoded = [encode(tokenizer, demo.messages) for demo in demos]
+    fitting = [e for e in encoded if len(e.input_ids) <= settings.warmup.max_tokens]
+    w = settings.warmup
+    recipe = Recipe(w.epochs, w.learning_rate, w.batch_size, w.lora.r, w.lora.alpha, w.lora.dropout, w.seed)
+    curve = train(SOURCE, fitting, recipe, out)
+    facts = {
+        "schema_version": 1,
+        "enabled": True,
+        "demonstrations": len(fitting),
+        "too_long": len(encoded) - len(fitting),
+        "tokens": sum(len(e.input_ids) for e in fitting),
+        "trained_tokens": sum(label != -100 for e in fitting for label in e.labels),
+        "curve": curve,
+    }
+    (out / "warmup.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    return f"{len(fitting)} demonstrations, {facts['tokens']} tokens, last loss {curve[-1]['loss']:.3f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

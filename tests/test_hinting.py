@@ -1,0 +1,207 @@
+"""The hint writer: each rule on an episode that calls for it and on one that does not; and the stage around it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from household import SHA, Household, play, task_of
+
+import stages.hints as stage
+from stages.hinting import wording
+from stages.hinting.bank import build_bank
+from stages.hinting.feedback import write_hints
+from stages.hinting.probe import ProbeRecord, probe
+from stages.hinting.reading import Goal, read_goal
+from stages.params import Hints
+from stages.records import BankEntry, Hint, read
+
+ROOM = {"table 1": ["mug 1"], "box 1": ["egg 1"], "tub 1": [], "zapper 1": [], "shelf 1": []}
+FETCH = ["go to box 1", "open box 1", "take egg 1 from box 1"]
+PUT = ["go to shelf 1", "move egg 1 to shelf 1"]
+SETTINGS = Hints(writer="feedback", probe_steps=100, per_failure=4, max_chars=120, merge_ratio=0.85, k=3)
+
+
+def room(**changes: object) -> Household:
+    return replace(Household(ROOM, shut=frozenset({"box 1"})), **changes)  # type: ignore[arg-type]
+
+
+def zapping(sentence: str = "put a glowing egg in shelf") -> Household:
+    return room(state="zap", tools={"wet": "tub 1", "zap": "zapper 1"}, sentence=sentence)
+
+
+def rules(home: Household, actions: Sequence[str], tried: ProbeRecord | None = None) -> dict[str, str]:
+    """Rule and text of all that is written for a failure."""
+    return {hint.rule: hint.text for hint in write_hints(play(home, actions), tried, 120, 99)}
+
+
+@pytest.mark.parametrize(
+    ("sentence", "goal"),
+    [
+        ("put a hot egg in countertop", Goal("egg", "countertop", "hot", None, False)),
+        ("cool some pan and put it in shelf.", Goal("pan", "shelf", "cool", None, False)),
+        ("put some watch on safe", Goal("watch", "safe", None, None, False)),
+        ("find two box and put them in sidetable", Goal("box", "sidetable", None, None, True)),
+        ("put two box in sidetable", Goal("box", "sidetable", None, None, True)),
+        ("examine the pillow with the desklamp", Goal("pillow", None, None, "desklamp", False)),
+        ("look at mug under the floorlamp", Goal("mug", None, None, "floorlamp", False)),
+        ("buy a red shirt", None),
+    ],
+)
+def test_goals_are_read(sentence: str, goal: Goal | None) -> None:
+    assert read_goal(sentence) == goal
+
+
+@pytest.mark.parametrize(
+    ("rule", "home", "fails", "passes"),
+    [
+        ("second_missing", room(state="never", sentence="put two egg in shelf"), [*FETCH, *PUT], FETCH),
+        ("unplaced", room(), [*FETCH, "go to shelf 1"], ["go to box 1"]),
+        ("untaken", room(), ["go to box 1", "open box 1", "go to tub 1"], FETCH),
+        ("wrong_object", room(), ["go to table 1", "take mug 1 from table 1"], FETCH),
+        ("absent_object", room(), ["go to table 1", "take egg 1 from table 1"], FETCH),
+        ("hand_full", room(), [*FETCH, "go to table 1", "take mug 1 from table 1"], FETCH),
+        ("absent_place", room(), ["go to shelf 2"], ["go to shelf 1", "go to shelf 1"]),
+        ("closed", room(), ["go to box 1", "go to tub 1"], ["go to box 1", "open box 1"]),
+        ("unvisited", room(), ["go to table 1"], FETCH),
+        ("revisited", room(), ["go to tub 1", "go to box 1", "go to tub 1"], ["go to tub 1", "go to box 1"]),
+        ("refused", room(), ["fly", "look", "fly"], ["fly", "look", "sing"]),
+        ("repeated", room(), ["look", "look", "look"], ["look", "look"]),
+        ("unreadable", room(), [""], ["look"]),
+        ("step_missing", zapping(), [*FETCH, "go to shelf 1"], ["go to box 1"]),
+        ("tool_offered", zapping("zap some egg and put it in shelf"), [*FETCH, "go to zapper 1", "look"], FETCH),
+    ],
+)
+def test_rule(rule: str, home: Household, fails: list[str], passes: list[str]) -> None:
+    assert rule in rules(home, fails)
+    assert rule not in rules(home, passes)
+
+
+def test_a_verified_tool_comes_first_in_a_known_wording() -> None:
+    home = zapping()
+    episode = play(home, ["go to table 1", "fly", "fly"])
+    hints = write_hints(episode, probe(home, task_of(home), episode, 100), 120, 2)
+    assert hints[0].rule == "tool_verified"
+    assert hints[0].text in [form.format(verb="zap", tool="zapper") for form in wording.TOOL_FORMS]
+    assert "'zap {object} with {zapper}'" in hints[0].text
+    assert "You zap the egg 1." in hints[0].evidence
+    assert len(hints) == 2
+
+
+def test_wordings_vary_by_episode_and_only_by_it() -> None:
+    home = zapping()
+    texts = set()
+    for length in range(1, 9):
+        episode = play(home, ["look"] * length)
+        tried = probe(home, task_of(home), episode, 100)
+        texts.add(write_hints(episode, tried, 120, 1)[0].text)
+        assert write_hints(episode, tried, 120, 1) == write_hints(episode, tried, 120, 1)
+    assert len(texts) == len(wording.TOOL_FORMS)
+
+
+def test_a_tool_that_was_used_is_no_lesson() -> None:
+    home = zapping()
+    tried = probe(home, task_of(home), play(home, []), 100)
+    used = play(home, [*FETCH, "go to zapper 1", "zap egg 1 with zapper 1"])
+    hints = write_hints(used, replace(tried, episode_id=used.episode_id), 120, 9)
+    assert [hint.rule for hint in hints] == ["unplaced"]
+
+
+def test_a_missing_step_is_named_only_while_no_tool_is_known() -> None:
+    home = zapping()
+    episode = play(home, [*FETCH, "go to shelf 1"])
+    assert "step_missing" in rules(home, [*FETCH, "go to shelf 1"])
+    assert "step_missing" not in rules(home, [*FETCH, "go to shelf 1"], probe(home, task_of(home), episode, 100))
+
+
+def test_an_adjective_alone_links_no_tool() -> None:
+    """Without a probe nothing says that zapping makes an egg glow, though it was on offer."""
+    assert "tool_offered" not in rules(zapping(), [*FETCH, "go to zapper 1", "go to shelf 1"])
+
+
+def test_a_lamp_is_named_as_it_was_shown() -> None:
+    holds = {"desk 1": ["lantern 1"], "bed 1": ["egg 1"]}
+    home = Household(holds, lamp="lantern 1", sentence="look at egg under the lantern")
+    episode = play(home, ["go to bed 1"])
+    text = write_hints(episode, probe(home, task_of(home), episode, 100), 120, 1)[0].text
+    assert text in [form.format(verb="use", tool="lantern") for form in wording.USE_FORMS]
+
+
+def test_no_hint_is_longer_than_asked() -> None:
+    home = zapping()
+    episode = play(home, ["go to table 1", "fly", "fly"])
+    tried = probe(home, task_of(home), episode, 100)
+    for limit in (120, 100, 80):
+        assert all(len(hint.text) <= limit for hint in write_hints(episode, tried, limit, 9))
+    assert all(len(text) <= 120 for text in wording.GENERIC)
+
+
+def test_successes_machine_failures_and_strange_probes_are_refused() -> None:
+    home = room()
+    with pytest.raises(ValueError, match="no failure of the agent"):
+        write_hints(play(home, [*FETCH, *PUT]), None, 120, 4)
+    with pytest.raises(ValueError, match="no failure of the agent"):
+        write_hints(play(home, FETCH, machine_failure="engine down"), None, 120, 4)
+    other = probe(home, task_of(home), play(home, ["look"]), 100)
+    with pytest.raises(ValueError, match="the probe is of episode"):
+        write_hints(play(home, FETCH), other, 120, 4)
+
+
+def test_the_stage_takes_the_agents_own_failures() -> None:
+    home = room()
+    lost, broken = play(home, FETCH), play(home, ["look"], machine_failure="engine down")
+    won = play(home, [*FETCH, *PUT])
+    assert stage.failures([lost, broken, won], SHA, "here") == [lost]
+    with pytest.raises(stage.HintError, match="panel 'test'"):
+        stage.failures([lost, replace(won, panel="test")], SHA, "here")
+    with pytest.raises(stage.HintError, match="rerun the rollouts"):
+        stage.failures([lost], "b" * 64, "here")
+
+
+def test_the_stage_probes_writes_and_counts(tmp_path: Path) -> None:
+    home = zapping()
+    failed = [play(home, ["look"]), play(home, FETCH)]
+    hints, probes = stage.learn(failed, [task_of(home)], home, SETTINGS)
+    assert [p.outcome for p in probes] == ["verified", "verified"]
+    bank = build_bank(hints, 0.85)
+    stage.write_all(tmp_path / "out", hints, bank, probes)
+    assert read(tmp_path / "out/hints.parquet", Hint) == hints
+    assert read(tmp_path / "out/bank.parquet", BankEntry) == bank
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]
+    steps = sum(p.steps_used for p in probes)
+    assert stage.summary(failed, hints, bank, probes).endswith(f"probes: verified 2, {steps} steps")
+
+
+def test_without_an_environment_nothing_is_probed() -> None:
+    home = zapping()
+    hints, probes = stage.learn([play(home, FETCH)], [task_of(home)], None, SETTINGS)
+    assert probes == []
+    assert [hint.rule for hint in hints] == ["step_missing"]
+    with pytest.raises(stage.HintError, match="'train-0', which the panel does not have"):
+        stage.learn([play(home, FETCH)], [task_of(home, task_id="train-9")], None, SETTINGS)
+
+
+def test_no_failures_are_no_error(tmp_path: Path) -> None:
+    stage.write_all(tmp_path / "out", [], [], [])
+    assert read(tmp_path / "out/bank.parquet", BankEntry) == []
+    assert "failed at no task" in stage.summary([], [], [], [])
+
+
+def test_a_missing_input_is_one_line_and_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(stage, "DATA", tmp_path)
+    monkeypatch.setattr(stage, "load", lambda: SimpleNamespace(hints=SETTINGS))
+    monkeypatch.setattr(sys, "argv", ["hints", "--env", "alfworld", "--agent", "react"])
+    kept = tmp_path / "hints/alfworld_react/kept.json"
+    kept.parent.mkdir(parents=True)
+    kept.write_text(json.dumps("as before"))
+    assert stage.main() == 1
+    error = capsys.readouterr().err
+    assert error.startswith("hints: ") and "panels" in error
+    assert kept.read_text() == json.dumps("as before")

@@ -1,0 +1,314 @@
+"""Lessons hold the agent's own words and nothing of a hint; each gate finds the fault it is there for."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from household import Household, play, task_of
+
+import stages.lessons as stage
+from stages.agents.react import React
+from stages.chat import IGNORED, Encoded
+from stages.envs.base import Task
+from stages.envs.panel import load_panel, write_panels
+from stages.records import Episode, Lesson, Message, Turn, read, write
+from stages.training import gates, leaks
+from stages.training.gates import Evidence, GateError, check
+from stages.training.lessons import Limits, build_lessons, conversation
+
+HOME = Household({"box 1": ["egg 1"], "shelf 1": []})
+WIN = ["go to box 1", "take egg 1 from box 1", "go to shelf 1", "move egg 1 to shelf 1"]
+HINT = "To zap {object}: take it, go to {zapper}, then 'zap {object} with {zapper}' at once."
+LIMITS = Limits(max_refused=1, ngram=6, max_tokens=5000)
+END = 0
+
+
+def encode(messages: Sequence[Message]) -> Encoded:
+    """A token a character, and one that ends a reply."""
+    ids: list[int] = []
+    labels: list[int] = []
+    for message in messages:
+        mine = [ord(c) for c in message.content] + [END]
+        ids += mine
+        labels += mine if message.train else [IGNORED] * len(mine)
+    return Encoded(ids, labels)
+
+
+def decode(ids: Sequence[int]) -> str:
+    return "".join(chr(i) for i in ids if i != END)
+
+
+def hinted(actions: Sequence[str] = WIN, hint: str = HINT, **changes: Any) -> Episode:
+    return play(HOME, actions, hints=[hint], hint_ids=["b1"], system="rag", **changes)
+
+
+def saying(episode: Episode, reply: str) -> Episode:
+    """The episode with another first reply."""
+    first: Turn = replace(episode.turns[0], reply=reply)
+    return replace(episode, turns=[first, *episode.turns[1:]])
+
+
+def build(*episodes: Episode, limits: Limits = LIMITS) -> tuple[list[Lesson], dict[str, int]]:
+    return build_lessons("distilled", episodes, React(), encode, limits)
+
+
+def test_a_lesson_is_the_conversation_without_hints() -> None:
+    episode = hinted()
+    (lesson,), dropped = build(episode)
+    system, opening, *turns = lesson.messages
+    assert dropped == {}
+    assert system == React().prompt("alfworld", episode.opening, ()).messages()[0]
+    assert opening == Message("user", episode.opening)
+    assert [m.content for m in turns[::2]] == [turn.reply for turn in episode.turns]
+    assert [m.content for m in turns[1::2]] == [turn.observation for turn in episode.turns[:-1]]
+    assert all(m.train == (m.role == "assistant") for m in lesson.messages)
+    assert (lesson.hint_ids, lesson.episode_id, lesson.arm) == (["b1"], episode.episode_id, "distilled")
+    assert lesson.trained_tokens == sum(len(turn.reply) + 1 for turn in episode.turns) < lesson.tokens
+
+
+def test_mistakes_stay_in_sight_and_are_not_trained() -> None:
+    episode = play(HOME, ["fly", "", *WIN])
+    episode = replace(
+        episode, turns=[*episode.turns[:2], replace(episode.turns[2], finish="length"), *episode.turns[3:]]
+    )
+    replies = [m for m in conversation(episode, React()) if m.role == "assistant"]
+    assert [m.train for m in replies] == [False, False, False, True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("episode", "reason"),
+    [
+        (play(HOME, WIN[:2]), "failure"),
+        (play(HOME, WIN[:2], machine_failure="engine down"), "machine"),
+        (play(HOME, ["fly", "fly", *WIN]), "refused"),
+        (saying(hinted(), f"Think: {HINT.upper()}\nAction: go to box 1"), "quotes_hint"),
+        (saying(hinted(), "Think: Take it, go to zapper 1, then zap egg 1.\nAction: go to box 1"), "quotes_hint"),
+    ],
+)
+def test_what_is_dropped_and_why(episode: Episode, reason: str) -> None:
+    assert build(episode) == ([], {reason: 1})
+
+
+def test_long_and_untrained_lessons_are_dropped_whole() -> None:
+    (lesson,), _ = build(hinted())
+    assert build(hinted(), limits=replace(LIMITS, max_tokens=lesson.tokens))[0] == [lesson]
+    assert build(hinted(), limits=replace(LIMITS, max_tokens=lesson.tokens - 1)) == ([], {"too_long": 1})
+    cut = hinted()
+    cut = replace(cut, turns=[replace(turn, finish="length") for turn in cut.turns])
+    assert build(cut) == ([], {"untrained": 1})
+
+
+def test_one_refused_action_is_allowed() -> None:
+    assert len(build(play(HOME, ["fly", *WIN]))[0]) == 1
+
+
+def test_words_that_the_environment_showed_are_no_quotation() -> None:
+    hint = "First take egg from box, then go to shelf."
+    reply = "Think: I take egg 1 from box 1.\nAction: take egg 1 from box 1"
+    assert leaks.overlap([reply], [hint], [], 4) == "take egg from box"
+    assert leaks.overlap([reply], [hint], ["take egg 1 from box 1"], 4) is None
+    assert (
+        leaks.overlap(["Think: First take egg 1 from box 1."], [hint], ["take egg 1 from box 1"], 5)
+        == "first take egg from box"
+    )
+
+
+def task(panel: str, **changes: Any) -> Task:
+    return replace(task_of(HOME, task_id=f"{panel}-0", scene=2), panel=panel, **changes)
+
+
+def evidence(episode: Episode, **changes: Any) -> Evidence:
+    own = task_of(HOME)
+    given = Evidence({episode.episode_id: episode}, {own.task_id: own}, [task("test")], encode, decode, 6, 5000)
+    return replace(given, **changes)
+
+
+def with_message(lesson: Lesson, index: int, **changes: Any) -> Lesson:
+    """The lesson with one message changed; its counts follow."""
+    messages = list(lesson.messages)
+    messages[index] = replace(messages[index], **changes)
+    return replace(lesson, messages=messages, tokens=len(encode(messages).input_ids))
+
+
+def sound() -> tuple[Lesson, Episode]:
+    episode = hinted()
+    return build(episode)[0][0], episode
+
+
+def test_a_sound_lesson_passes_every_gate() -> None:
+    lesson, episode = sound()
+    assert check([lesson], evidence(episode)) == {gate.__name__: {"checked": 1, "failed": 0} for gate in gates.GATES}
+
+
+def fails(lesson: Lesson, against: Evidence) -> list[str]:
+    """The names of the gates that find a fault with the lesson."""
+    with pytest.raises(GateError) as fault:
+        check([lesson], against)
+    assert lesson.lesson_id in str(fault.value)
+    return [gate.__name__ for gate in gates.GATES if f"  {gate.__name__}: 1 of 1: " in str(fault.value)]
+
+
+def test_gate_hint_text_in_the_system_message() -> None:
+    lesson, episode = sound()
+    leaky = with_message(lesson, 0, content=f"{lesson.messages[0].content}\nHints:\n- {HINT}")
+    assert fails(leaky, evidence(episode)) == ["no_hint_text"]
+
+
+def test_gate_hint_text_of_another_episode() -> None:
+    lesson, episode = sound()
+    other = replace(hinted(hint="Never fly."), episode_id="other")
+    leaky = with_message(lesson, 2, content="Think: never  FLY.\nAction: go to box 1")
+    both = {episode.episode_id: episode, "other": other}
+    assert fails(leaky, evidence(episode, episodes=both)) == ["no_hint_text"]
+
+
+def test_gate_hint_words_in_a_reply() -> None:
+    lesson, episode = sound()
+    leaky = with_message(lesson, 2, content="Think: take it, go to zapper 7, then zap it.\nAction: look")
+    assert fails(leaky, evidence(episode)) == ["no_hint_ngrams"]
+    elsewhere = with_message(lesson, 3, content="Take it, go to zapper 7, then zap it.")
+    assert set(check([elsewhere], evidence(episode))) == {gate.__name__ for gate in gates.GATES}
+
+
+def test_gate_task_of_a_measured_panel() -> None:
+    lesson, episode = sound()
+    shared = task("test", task_id=lesson.task_id)
+    assert fails(lesson, evidence(episode, measured=[shared])) == ["no_measured_task"]
+    assert fails(lesson, evidence(episode, tasks={})) == ["no_measured_task", "no_measured_goal"]
+
+
+def test_gate_goal_of_a_measured_task() -> None:
+    lesson, episode = sound()
+    twin = replace(task_of(HOME, task_id="dev-7"), panel="dev")
+    assert fails(lesson, evidence(episode, measured=[twin])) == ["no_measured_goal"]
+
+
+def test_gate_shortened_opening() -> None:
+    lesson, episode = sound()
+    assert fails(with_message(lesson, 1, content=episode.opening[:-1]), evidence(episode)) == ["whole_opening"]
+
+
+def test_gate_nothing_trained() -> None:
+    lesson, episode = sound()
+    idle = replace(lesson, messages=[replace(m, train=False) for m in lesson.messages])
+    assert fails(idle, evidence(episode)) == ["has_trained_tokens"]
+
+
+def test_gate_length() -> None:
+    lesson, episode = sound()
+    assert fails(lesson, evidence(episode, max_tokens=lesson.tokens - 1)) == ["within_limit"]
+    assert fails(replace(lesson, tokens=lesson.tokens + 1), evidence(episode)) == ["within_limit"]
+
+
+def test_gate_observation_marked_for_training() -> None:
+    lesson, episode = sound()
+    assert fails(with_message(lesson, 3, train=True), evidence(episode)) == ["only_replies_trained"]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda e: Encoded(e.input_ids, e.input_ids),  # loss on everything
+        lambda e: Encoded(e.input_ids, [IGNORED, *e.labels[:-1]]),  # a shifted mask
+        lambda e: Encoded(e.input_ids, [x if x in (IGNORED, END) else x + 1 for x in e.labels]),  # other tokens
+        lambda e: Encoded(e.input_ids, [*e.labels[:-9], *[IGNORED] * 9]),  # a reply's end without loss
+    ],
+)
+def test_gate_mask_that_does_not_cover_the_replies(spoil: Any) -> None:
+    lesson, episode = sound()
+    assert fails(lesson, evidence(episode, encode=lambda m: spoil(encode(m)))) == ["only_replies_trained"]
+
+
+def test_gate_lesson_of_an_unknown_episode() -> None:
+    lesson, episode = sound()
+    with pytest.raises(GateError, match="claims episode nowhere"):
+        check([replace(lesson, episode_id="nowhere")], evidence(episode))
+
+
+class CharacterTokenizer:
+    """What the stage asks of a tokenizer, a token a character, under a ChatML template."""
+
+    eos_token, eos_token_id = "\0", END
+
+    def apply_chat_template(self, messages: list[dict[str, str]], tokenize: bool, add_generation_prompt: bool) -> str:
+        text = "".join(f"<{m['role']}>{m['content']}{self.eos_token}" for m in messages)
+        return text + "<assistant>" * add_generation_prompt
+
+    def __call__(self, text: str, add_special_tokens: bool) -> dict[str, list[int]]:
+        return {"input_ids": [ord(c) for c in text]}
+
+    def decode(self, ids: Sequence[int], skip_special_tokens: bool, clean_up_tokenization_spaces: bool) -> str:
+        return decode(ids)
+
+
+SETTINGS: Any = SimpleNamespace(
+    lessons=SimpleNamespace(max_refused=1, ngram=6), students=SimpleNamespace(max_tokens=5000)
+)
+
+
+def data_with(tmp_path: Path, *episodes: Episode) -> Path:
+    """A data folder with panels and the teacher's episodes."""
+    panels = tmp_path / "panels/alfworld"
+    panels.mkdir(parents=True)
+    write_panels(
+        panels, "alfworld", "made up", {"train": [task_of(HOME)], "dev": [task("dev")], "test": [task("test")]}
+    )
+    sha256 = load_panel(panels, "train")[1]
+    path = tmp_path / "teacher/alfworld_react/episodes.parquet"
+    write(path, Episode, [replace(e, panel_sha256=sha256) for e in episodes])
+    return tmp_path
+
+
+def test_the_stage_writes_lessons_and_gates(tmp_path: Path) -> None:
+    data = data_with(tmp_path, hinted(), hinted(WIN[:2]), hinted(["fly", "fly", *WIN]))
+    line = stage.run("alfworld", "react", "distilled", SETTINGS, CharacterTokenizer(), data)
+    out = data / "lessons/alfworld_react_distilled"
+    report = json.loads((out / "gates.json").read_text())
+    (lesson,) = read(out / "lessons.parquet", Lesson)
+    assert line == "lessons: arm distilled: 1 kept of 3 episodes; dropped: failure 1, refused 1"
+    assert report["dropped"] == {"failure": 1, "refused": 1}
+    assert (report["schema_version"], report["kept"]) == (1, 1)
+    assert report["gates"]["only_replies_trained"] == {"checked": 1, "failed": 0}
+    assert HINT not in json.dumps(dataclasses.asdict(lesson))
+    assert sorted(p.name for p in out.iterdir()) == ["gates.json", "lessons.parquet"]
+
+
+def test_the_sft_arm_reads_the_rollouts(tmp_path: Path) -> None:
+    data = data_with(tmp_path, play(HOME, WIN))
+    (data / "teacher").rename(data / "rollouts")
+    stage.run("alfworld", "react", "sft", SETTINGS, CharacterTokenizer(), data)
+    (lesson,) = read(data / "lessons/alfworld_react_sft/lessons.parquet", Lesson)
+    assert (lesson.arm, lesson.hint_ids) == ("sft", [])
+
+
+def test_no_success_is_one_error_that_changes_nothing(tmp_path: Path) -> None:
+    data = data_with(tmp_path, hinted(WIN[:2]))
+    kept = data / "lessons/alfworld_react_distilled/lessons.parquet"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("as before")
+    with pytest.raises(stage.LessonError, match=r"none of 1 episodes gives a lesson \(failure 1\).*longer warm-up"):
+        stage.run("alfworld", "react", "distilled", SETTINGS, CharacterTokenizer(), data)
+    assert kept.read_text() == "as before"
+
+
+def test_a_failed_gate_changes_nothing(tmp_path: Path) -> None:
+    data = data_with(tmp_path, hinted())
+    twin = replace(task_of(HOME, task_id="dev-0"), panel="dev")
+    panels = {"train": [task_of(HOME)], "dev": [twin], "test": [task("test")]}
+    write_panels(data / "panels/alfworld", "alfworld", "made up", panels)
+    with pytest.raises(GateError, match="no_measured_goal: 1 of 1"):
+        stage.run("alfworld", "react", "distilled", SETTINGS, CharacterTokenizer(), data)
+    assert not (data / "lessons").exists()
+
+
+def test_episodes_of_another_panel_are_refused(tmp_path: Path) -> None:
+    data = data_with(tmp_path, hinted(panel="test"))
+    with pytest.raises(stage.LessonError, match="not played on the train panel"):
+        stage.run("alfworld", "react", "distilled", SETTINGS, CharacterTokenizer(), data)

@@ -1,0 +1,181 @@
+"""params.yaml is read whole or refused whole, every fault with its key."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from stages.params import Settings, SettingsError, load, parse
+
+COMMITTED = Path(__file__).parent.parent / "params.yaml"
+VALUES: dict[str, Any] = yaml.safe_load(COMMITTED.read_text(encoding="utf-8"))
+
+
+def changed(**values: Any) -> dict[str, Any]:
+    """The committed settings with some replaced; `a__b=1` stands for `a.b`."""
+    new = copy.deepcopy(VALUES)
+    for key, value in values.items():
+        *sections, name = key.split("__")
+        inner = new
+        for section in sections:
+            inner = inner[section]
+        inner[name] = value
+    return new
+
+
+def fault(values: dict[str, Any]) -> str:
+    """The one line that says what is wrong."""
+    with pytest.raises(SettingsError) as caught:
+        parse(values, "params.yaml")
+    head, *lines = str(caught.value).splitlines()
+    assert head == f"params.yaml: {len(lines)} unusable setting(s)"
+    assert len(lines) == 1, lines
+    return lines[0].strip()
+
+
+def test_the_committed_settings_are_usable() -> None:
+    settings = load(COMMITTED)
+    assert settings.model_dump() == VALUES
+    assert set(settings.panels.alfworld.sizes) == {"warmup", "train", "dev", "test"}
+
+
+def test_settings_cannot_be_changed_once_read() -> None:
+    settings = parse(VALUES, "params.yaml")
+    with pytest.raises(ValueError, match="frozen"):
+        settings.hints.k = 5
+    assert isinstance(settings, Settings)
+
+
+def test_every_fault_is_reported_at_once_with_its_key() -> None:
+    values = changed(
+        hints__k=0,
+        engine__temperature=-1,
+        students__lora__dropout=1.0,
+        axes__agent=["reakt"],
+        runner__max_turns="many",
+        lesons={},
+    )
+    del values["stats"]["seed"]
+    with pytest.raises(SettingsError) as caught:
+        parse(values, "elsewhere.yaml")
+    head, *lines = str(caught.value).splitlines()
+    assert head == "elsewhere.yaml: 7 unusable setting(s)"
+    keys = {line.split(": ")[0].strip() for line in lines}
+    assert keys == {
+        "hints.k",
+        "engine.temperature",
+        "students.lora.dropout",
+        "axes.agent.0",
+        "runner.max_turns",
+        "lesons",
+        "stats.seed",
+    }
+    assert any("'reakt'" in line and "'react'" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"hint": {"k": 3}}, "hint"),
+        ({"hints__topk": 3}, "hints.topk"),
+        ({"students__lora__rank": 3}, "students.lora.rank"),
+        ({"axes__environment": ["alfworld"]}, "axes.environment"),
+        ({"panels__webshop": {}}, "panels.webshop"),
+    ],
+)
+def test_unknown_keys_are_refused(change: dict[str, Any], key: str) -> None:
+    assert fault(changed(**change)).startswith(f"{key}: Extra inputs are not permitted")
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"axes__env": []}, "axes.env"),
+        ({"axes__seed": [-1]}, "axes.seed.0"),
+        ({"axes__arm": ["sft", "dpo"]}, "axes.arm.1"),
+        ({"panels__alfworld__seed": -1}, "panels.alfworld.seed"),
+        ({"panels__alfworld__sizes__train__put": -1}, "panels.alfworld.sizes.train.put"),
+        ({"panels__alfworld__sizes__train__slice": 1}, "panels.alfworld.sizes.train.slice"),
+        ({"panels__alfworld__source": "stolen"}, "panels.alfworld.source"),
+        ({"model__source": ""}, "model.source"),
+        ({"warmup__hinted_share": 1.5}, "warmup.hinted_share"),
+        ({"warmup__withheld__alfworld": ["boil"]}, "warmup.withheld.alfworld.0"),
+        ({"warmup__learning_rate": 0}, "warmup.learning_rate"),
+        ({"engine__kind": "gpu"}, "engine.kind"),
+        ({"engine__slots": 0}, "engine.slots"),
+        ({"engine__slots": 1.5}, "engine.slots"),
+        ({"engine__context": None}, "engine.context"),
+        ({"runner__max_repeats": 1}, "runner.max_repeats"),
+        ({"hints__max_chars": 10}, "hints.max_chars"),
+        ({"hints__merge_ratio": "high"}, "hints.merge_ratio"),
+        ({"lessons__ngram": 1}, "lessons.ngram"),
+        ({"students__epochs": 0}, "students.epochs"),
+        ({"evaluate__panels": ["train"]}, "evaluate.panels.0"),
+        ({"evaluate__panels": []}, "evaluate.panels"),
+        ({"stats__bootstrap": 10}, "stats.bootstrap"),
+        ({"stats": None}, "stats"),
+        ({"engine__temperature": float("nan")}, "engine.temperature"),
+        ({"engine__temperature": float("inf")}, "engine.temperature"),
+    ],
+)
+def test_impossible_values_are_refused(change: dict[str, Any], key: str) -> None:
+    assert fault(changed(**change)).startswith((f"{key}: ", f"{key}.[key]: "))
+
+
+def test_an_axis_that_names_a_value_twice_is_refused() -> None:
+    assert "axis 'seed' names a value twice: [0, 0]" in fault(changed(axes__seed=[0, 0]))
+
+
+def test_a_reply_longer_than_the_window_is_refused() -> None:
+    assert fault(changed(engine__max_new_tokens=4096)).startswith("engine: ")
+
+
+def test_an_environment_without_a_turn_limit_is_refused() -> None:
+    assert "runner.max_turns says nothing of alfworld" in fault(changed(runner__max_turns={}))
+
+
+@pytest.mark.parametrize("sizes", [{}, {"put": 0, "heat": 0}])
+def test_an_empty_panel_is_refused_by_name(sizes: dict[str, int]) -> None:
+    text = fault(changed(panels__alfworld__sizes__dev=sizes))
+    assert text.startswith("panels.alfworld: ")
+    assert "panel 'dev' is empty: give it at least one game in sizes.dev" in text
+
+
+def test_a_panel_that_is_left_out_is_empty() -> None:
+    values = changed()
+    del values["panels"]["alfworld"]["sizes"]["test"]
+    assert "panel 'test' is empty" in fault(values)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"none\.yaml: no such file; run from the project's root"):
+        load(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("axes: [alfworld\nhints: 3", "not readable as YAML"),
+        ("a:\n\t- b", "not readable as YAML"),
+        ("", "expected sections such as axes and panels, found NoneType"),
+        ("- axes\n- hints\n", "expected sections such as axes and panels, found list"),
+        ("axes", "expected sections such as axes and panels, found str"),
+    ],
+)
+def test_what_is_no_settings_file_is_refused_by_name(tmp_path: Path, text: str, reason: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(SettingsError) as caught:
+        load(path)
+    assert str(caught.value).startswith(f"{path}: {reason}")
+
+
+def test_a_file_that_is_no_text_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(b"\xff\xfe\x00axes")
+    with pytest.raises(SettingsError, match=r"params\.yaml: not readable"):
+        load(path)
