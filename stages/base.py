@@ -1,6 +1,6 @@
 """The `base` stage: the pretrained model with the warm-up adapter merged in -> data/base/model/, the agent everyone starts from.
 
-    python -m stages.base
+python -m stages.base
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import json
 import sys
 from pathlib import Path
 
-from stages.envs.panel import replacing
+from stages.files import replacing
 from stages.training.trainer import TrainingError, merge
 
 SOURCE = Path("data/base/source")

@@ -46,7 +46,9 @@ def context_text(tokenizer: Any, messages: Sequence[Message], known: int) -> str
     before = render(tokenizer, messages[: known - 1], reply_next=True)
     before += messages[known - 1].content + str(tokenizer.eos_token)
     if not text.startswith(before):
-        raise ChatError("the chat template changes earlier turns as a conversation grows; use a template that only appends")
+        raise ChatError(
+            "the chat template changes earlier turns as a conversation grows; use a template that only appends"
+        )
     return text[len(before) :]
 
 

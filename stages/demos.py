@@ -13,9 +13,9 @@ from collections import Counter
 from pathlib import Path
 
 from stages.agents import get
-from stages.envs import make
 from stages.envs.base import EnvironmentFault
 from stages.envs.panel import PanelError, load_panel
+from stages.envs.registry import make
 from stages.params import Settings, SettingsError, load
 from stages.records import Demo, write
 from stages.training.demos import Plan, demonstrate

@@ -17,9 +17,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from stages.envs import make
 from stages.envs.base import Environment, EnvironmentFault, Task
-from stages.envs.panel import PanelError, load_panel, replacing
+from stages.envs.panel import PanelError, load_panel
+from stages.envs.registry import make
+from stages.files import replacing
 from stages.hinting.bank import build_bank
 from stages.hinting.feedback import write_hints
 from stages.hinting.probe import ProbeRecord, probe

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from stages import agents, chat
-from stages.envs.panel import PanelError, load_panel, replacing
+from stages.envs.panel import PanelError, load_panel
+from stages.files import replacing
 from stages.params import Settings, SettingsError, load
 from stages.records import SCHEMA_VERSION, Episode, Lesson, Message, RecordError, read, write
 from stages.training.gates import Evidence, GateError, check

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from stages.envs.panel import PanelError, load_panel
+from stages.files import atomic
 from stages.params import Settings, SettingsError, load
-from stages.records import SCHEMA_VERSION, BankEntry, Episode, Hint, Lesson, RecordError, atomic, read
+from stages.records import SCHEMA_VERSION, BankEntry, Episode, Hint, Lesson, RecordError, read
 from stages.stats.contrasts import PRIMARY_PANEL, ContrastRow, contrast_rows
 from stages.stats.funnel import FunnelRow, LessonSet, funnel_row
 from stages.stats.systems import STUDENTS, ComparisonError, Panel, Study, SystemRow, check_panel, label, system_row
@@ -78,7 +79,9 @@ def panel_of(env: str, name: str) -> Panel:
 
 def read_runs(env: str, agent: str, panel: str, settings: Settings) -> Runs:
     """The evaluated runs of an environment and agent on a panel; `ComparisonError` on a file of another system."""
-    contenders: list[tuple[str, int | None]] = [(system, None) for system in ("base", *map(str, settings.axes.retrieval))]
+    contenders: list[tuple[str, int | None]] = [
+        (system, None) for system in ("base", *map(str, settings.axes.retrieval))
+    ]
     contenders += [(str(arm), seed) for arm in settings.axes.arm for seed in settings.axes.seed]
     runs: Runs = {}
     for system, seed in contenders:

@@ -1,6 +1,6 @@
 """The `panels` stage: settings -> data/panels/<env>/, the frozen tasks that everything else stands on.
 
-    python -m stages.panels --env alfworld
+python -m stages.panels --env alfworld
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from stages.envs import CACHE
 from stages.envs.base import EnvironmentFault
 from stages.envs.panel import PanelError
+from stages.envs.registry import CACHE
 from stages.params import SettingsError, load
 from stages.process import die_with_parent
 

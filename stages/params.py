@@ -102,7 +102,9 @@ class Engine(_Section):
     @model_validator(mode="after")
     def _room(self) -> Engine:
         if self.max_new_tokens >= self.context:
-            raise ValueError(f"a reply of max_new_tokens {self.max_new_tokens} leaves no room in a context of {self.context}")
+            raise ValueError(
+                f"a reply of max_new_tokens {self.max_new_tokens} leaves no room in a context of {self.context}"
+            )
         return self
 
 
@@ -170,7 +172,9 @@ def parse(values: dict[str, Any], where: str) -> Settings:
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        faults = [f"  {'.'.join(map(str, e['loc'])) or '(top)'}: {e['msg']}, found {e['input']!r}" for e in error.errors()]
+        faults = [
+            f"  {'.'.join(map(str, e['loc'])) or '(top)'}: {e['msg']}, found {e['input']!r}" for e in error.errors()
+        ]
         raise SettingsError(f"{where}: {len(faults)} unusable setting(s)\n" + "\n".join(faults)) from None
 
 

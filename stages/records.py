@@ -7,9 +7,6 @@ in one move, `read` refuses a file of another schema. A change of meaning is a c
 from __future__ import annotations
 
 import dataclasses
-import os
-import tempfile
-import types
 import typing
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,6 +14,8 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
 import polars as pl
+
+from stages.files import atomic
 
 SCHEMA_VERSION = 1
 
@@ -218,28 +217,7 @@ def read(path: Path, kind: type[T]) -> list[T]:
         raise RecordError(f"{path}: not a table of {kind.__name__} records; columns that differ: {odd}")
     versions = set(frame["schema_version"].to_list()) - {SCHEMA_VERSION}
     if versions:
-        raise RecordError(f"{path}: schema_version {sorted(versions)} found, {SCHEMA_VERSION} expected; rerun the stage")
+        raise RecordError(
+            f"{path}: schema_version {sorted(versions)} found, {SCHEMA_VERSION} expected; rerun the stage"
+        )
     return [from_json(kind, row) for row in frame.iter_rows(named=True)]
-
-
-class atomic:
-    """`with atomic(path) as temporary:` write to `temporary`; on success it replaces `path`, on failure it is removed."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> Path:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
-        os.close(handle)
-        self.temporary = Path(name)
-        return self.temporary
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
-    ) -> None:
-        if error is None:
-            os.chmod(self.temporary, 0o644)
-            os.replace(self.temporary, self.path)
-        else:
-            self.temporary.unlink(missing_ok=True)

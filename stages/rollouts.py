@@ -1,6 +1,6 @@
 """The `rollouts` stage: the base agent plays the train panel -> data/rollouts/<env>_<agent>/episodes.parquet.
 
-    python -m stages.rollouts --env alfworld --agent react
+python -m stages.rollouts --env alfworld --agent react
 """
 
 from __future__ import annotations

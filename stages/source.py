@@ -11,9 +11,8 @@ import json
 import sys
 from pathlib import Path
 
-from stages.envs.panel import replacing
+from stages.files import atomic, replacing
 from stages.params import SettingsError, load
-from stages.records import atomic
 from stages.training.pretrained import ModelError, obtain
 
 OUT = Path("data/base/source")

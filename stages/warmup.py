@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from stages.chat import encode
-from stages.envs.panel import replacing
+from stages.files import replacing
 from stages.params import Settings, SettingsError, load
 from stages.process import die_with_parent
 from stages.records import Demo, RecordError, read

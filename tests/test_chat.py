@@ -35,7 +35,7 @@ COUNTING = "{{ messages | length }} messages\n"
 
 def with_template(tokenizer: Any, template: str) -> Any:
     other = copy.deepcopy(tokenizer)
-    other.chat_template = tokenizer.chat_template if not template else template
+    other.chat_template = template if template else tokenizer.chat_template
     return other
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,7 +48,9 @@ def make_engine(base: Path, adapter: Path | None = None, **settings: Any) -> cpu
     return cpu.CpuEngine(base, adapter, **{**defaults, **settings})
 
 
-def converse(engine: cpu.CpuEngine, talks: Sequence[Sequence[str]], seeds: Sequence[int] | None = None) -> list[list[Reply]]:
+def converse(
+    engine: cpu.CpuEngine, talks: Sequence[Sequence[str]], seeds: Sequence[int] | None = None
+) -> list[list[Reply]]:
     """All conversations, as many at once as there are slots; the replies of each, in order."""
     replies: list[list[Reply]] = [[] for _ in talks]
     spoken: list[list[Message]] = [[Message("system", "You act.")] for _ in talks]
@@ -103,7 +106,9 @@ class Judge:
                 return written[:cut], "stop", prompt.shape[1], n + 1
         return self.tokenizer.decode(ids), "length", prompt.shape[1], len(ids)
 
-    def converse(self, talks: Sequence[Sequence[str]], stops: Sequence[str] = ()) -> list[list[tuple[str, str, int, int]]]:
+    def converse(
+        self, talks: Sequence[Sequence[str]], stops: Sequence[str] = ()
+    ) -> list[list[tuple[str, str, int, int]]]:
         replies = []
         for talk in talks:
             spoken = [Message("system", "You act.")]
@@ -144,7 +149,7 @@ def test_replies_do_not_depend_on_who_shares_the_batch(base: Path) -> None:
 def test_a_prefix_is_encoded_once(base: Path) -> None:
     for talk in converse(make_engine(base), TALKS):
         assert talk[0].computed_tokens == talk[0].prompt_tokens
-        for before, reply in zip(talk, talk[1:], strict=False):
+        for before, reply in itertools.pairwise(talk):
             assert reply.computed_tokens < reply.prompt_tokens - before.prompt_tokens + 1
 
 
@@ -242,7 +247,17 @@ def test_the_number_format_stands_in_the_name(tiny_llama: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize(
-    "damage", ["no folder", "no weights", "torn weights", "no tokenizer", "bad config", "other weights", "no adapter", "torn adapter"]
+    "damage",
+    [
+        "no folder",
+        "no weights",
+        "torn weights",
+        "no tokenizer",
+        "bad config",
+        "other weights",
+        "no adapter",
+        "torn adapter",
+    ],
 )
 def test_a_model_that_does_not_load_is_named(tiny_llama: Path, tmp_path: Path, damage: str) -> None:
     base, adapter = tmp_path / "base", None
@@ -265,7 +280,9 @@ def test_a_model_that_does_not_load_is_named(tiny_llama: Path, tmp_path: Path, d
         adapter = tmp_path / "adapter"
     if damage == "torn adapter":
         model = AutoModelForCausalLM.from_pretrained(base)
-        get_peft_model(model, LoraConfig(target_modules="all-linear", task_type="CAUSAL_LM")).save_pretrained(tmp_path / "adapter")
+        get_peft_model(model, LoraConfig(target_modules="all-linear", task_type="CAUSAL_LM")).save_pretrained(
+            tmp_path / "adapter"
+        )
         torn = tmp_path / "adapter" / "adapter_model.safetensors"
         torn.write_bytes(torn.read_bytes()[:1000])
     with pytest.raises(EngineFault) as caught:

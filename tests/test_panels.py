@@ -17,7 +17,8 @@ from stages.envs.alfworld.environment import AlfworldEnvironment
 from stages.envs.alfworld.generator import GAME_FILE, Game, possible_goals, write_game
 from stages.envs.alfworld.scenes import UNSEEN_SCENES
 from stages.envs.base import EnvironmentFault, Task
-from stages.envs.panel import PanelError, load_panel, panel_sha256, replacing, write_panels
+from stages.envs.panel import PanelError, load_panel, panel_sha256, write_panels
+from stages.files import replacing
 
 
 @dataclass(frozen=True)
@@ -250,7 +251,12 @@ def test_replacing_leaves_the_earlier_folder_on_an_error(tmp_path: Path) -> None
     out = tmp_path / "out"
     with replacing(out) as fresh:
         (fresh / "a").write_text("first")
-    with pytest.raises(KeyboardInterrupt), replacing(out) as fresh:
-        (fresh / "a").write_text("second")
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with replacing(out) as fresh:
+            (fresh / "a").write_text("second")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert contents(tmp_path) == {"out/a": b"first"}

@@ -43,7 +43,9 @@ def test_the_first_of_several_actions_counts(reply: str) -> None:
     assert AGENT.parse(reply) == Decision("a", "look")
 
 
-@pytest.mark.parametrize("reply", ["", " \n\t", "go to desk 1", "Think: hm", "Think: hm Action: look", "action: look", "Action look"])
+@pytest.mark.parametrize(
+    "reply", ["", " \n\t", "go to desk 1", "Think: hm", "Think: hm Action: look", "action: look", "Action look"]
+)
 def test_a_reply_without_an_action_line_has_no_action(reply: str) -> None:
     assert AGENT.parse(reply) == Decision(reply.strip(), "")
 

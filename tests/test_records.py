@@ -26,7 +26,9 @@ from stages.records import (
     write,
 )
 
-TURN = Turn(30, 12, "Think: é ☃\nAction: look\x00", 9, "stop", "é ☃", "look", "Nothing happens.", False, ["look", "go to bed 1"])
+TURN = Turn(
+    30, 12, "Think: é ☃\nAction: look\x00", 9, "stop", "é ☃", "look", "Nothing happens.", False, ["look", "go to bed 1"]
+)
 EPISODE = Episode(
     schema_version=SCHEMA_VERSION,
     episode_id="e1",
@@ -56,13 +58,18 @@ EPISODE = Episode(
     engine="none",
     machine_failure="",
 )
-DEMO = Demo(SCHEMA_VERSION, "d1", "t1", "alfworld", "react", "put", [], [Message("user", "a"), Message("assistant", "b", True)])
+DEMO = Demo(
+    SCHEMA_VERSION, "d1", "t1", "alfworld", "react", "put", [], [Message("user", "a"), Message("assistant", "b", True)]
+)
 
 
 @pytest.mark.parametrize(
     ("kind", "rows"),
     [
-        (Episode, [EPISODE, dataclasses.replace(EPISODE, turns=[], hints=[], hint_ids=[], machine_failure="engine down")]),
+        (
+            Episode,
+            [EPISODE, dataclasses.replace(EPISODE, turns=[], hints=[], hint_ids=[], machine_failure="engine down")],
+        ),
         (Demo, [DEMO, dataclasses.replace(DEMO, messages=[])]),
         (BankEntry, [BankEntry(SCHEMA_VERSION, "b1", "alfworld", "react", "put", "Look.", 2, 1, ["h1", "h2"], ["e1"])]),
         (Episode, []),
@@ -107,7 +114,9 @@ def test_another_schema_is_refused_with_the_columns_that_differ(tmp_path: Path) 
     path = tmp_path / "demos.parquet"
     frame = to_frame(Demo, [DEMO])
     frame.with_columns(kind=pl.lit(1)).write_parquet(path)
-    with pytest.raises(RecordError, match=r"demos\.parquet: not a table of Demo records; columns that differ: .*'kind'"):
+    with pytest.raises(
+        RecordError, match=r"demos\.parquet: not a table of Demo records; columns that differ: .*'kind'"
+    ):
         read(path, Demo)
     frame.drop("hints").write_parquet(path)
     with pytest.raises(RecordError, match=r"demos\.parquet.*'hints'"):
@@ -119,7 +128,9 @@ def test_another_schema_is_refused_with_the_columns_that_differ(tmp_path: Path) 
 def test_another_schema_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "demos.parquet"
     write(path, Demo, [DEMO, dataclasses.replace(DEMO, schema_version=SCHEMA_VERSION + 1)])
-    with pytest.raises(RecordError, match=rf"demos\.parquet: schema_version \[{SCHEMA_VERSION + 1}\] found, {SCHEMA_VERSION} "):
+    with pytest.raises(
+        RecordError, match=rf"demos\.parquet: schema_version \[{SCHEMA_VERSION + 1}\] found, {SCHEMA_VERSION} "
+    ):
         read(path, Demo)
 
 

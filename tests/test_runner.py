@@ -86,7 +86,9 @@ class Ladder:
     """A task of `spec["steps"]` steps: `up` climbs one, anything else is refused. Faults come as the spec says: `reset_faults`
     or `step_faults` times in all, counted over all environments in `broken`. `top` is a file that gets a line at every success."""
 
-    def __init__(self, broken: Counter[str], log: Callable[[str], None], seconds: float = 0.0, top: Path | None = None) -> None:
+    def __init__(
+        self, broken: Counter[str], log: Callable[[str], None], seconds: float = 0.0, top: Path | None = None
+    ) -> None:
         self.broken, self.log, self.seconds, self.top = broken, log, seconds, top
         self.faulty = False
 
@@ -115,7 +117,9 @@ class Ladder:
         done = self.height == self.task.spec["steps"]
         if done and self.top:
             note(self.top, self.task.task_id)
-        return Observation(text, (f"up from {self.height}", "look"), self.task.spec.get("reward", 1.0) * done, done, valid)
+        return Observation(
+            text, (f"up from {self.height}", "look"), self.task.spec.get("reward", 1.0) * done, done, valid
+        )
 
 
 class World:
@@ -169,11 +173,21 @@ def test_every_task_is_played_once_and_comes_out_in_order(tmp_path: Path) -> Non
 def test_a_record_says_what_was_played(tmp_path: Path) -> None:
     [episode] = play(tmp_path, [task(1)], World(), FakeEngine(up))
     assert (episode.env, episode.agent, episode.system, episode.seed) == ("alfworld", "react", "base", 3)
-    assert (episode.panel, episode.panel_sha256, episode.category, episode.goal) == ("train", "f" * 64, "put", "climb 2")
+    assert (episode.panel, episode.panel_sha256, episode.category, episode.goal) == (
+        "train",
+        "f" * 64,
+        "put",
+        "climb 2",
+    )
     assert (episode.model, episode.engine, episode.machine_failure) == ("m", "fake", "")
     assert episode.opening == "A ladder. Your task is to: climb 2"
     first, second = episode.turns
-    assert (first.thought, first.action, first.valid, first.finish) == ("After 2 messages, I climb.", "up", True, "stop")
+    assert (first.thought, first.action, first.valid, first.finish) == (
+        "After 2 messages, I climb.",
+        "up",
+        True,
+        "stop",
+    )
     assert (first.admissible, first.observation) == (["up from 0", "look"], "You stand on rung 1.")
     assert (second.admissible, second.observation) == (["up from 1", "look"], "You stand on rung 2.")
 
@@ -253,7 +267,12 @@ def test_a_reply_without_action_is_a_refused_turn(tmp_path: Path) -> None:
     engine = FakeEngine(lambda messages: up([]) if len(messages) > 2 else "I would rather not.")
     [episode] = play(tmp_path, [task(1)], World(), engine)
     first = episode.turns[0]
-    assert (first.action, first.thought, first.valid, first.observation) == ("", "I would rather not.", False, "Nothing happens.")
+    assert (first.action, first.thought, first.valid, first.observation) == (
+        "",
+        "I would rather not.",
+        False,
+        "Nothing happens.",
+    )
     assert (episode.refused, episode.steps, episode.success) == (1, 3, True)
 
 

@@ -223,7 +223,9 @@ class CpuEngine:
         """Close a reply: the conversation goes on after its text and the end token, whatever else was written."""
         state = self._sessions[number]
         ids = [*state.ids[: state.prompt_end], *encode_text(self._tokenizer, text), self._eos]
-        same = next((i for i, (a, b) in enumerate(zip(state.ids, ids, strict=False)) if a != b), min(len(state.ids), len(ids)))
+        same = next(
+            (i for i, (a, b) in enumerate(zip(state.ids, ids, strict=False)) if a != b), min(len(state.ids), len(ids))
+        )
         state.cached = min(state.cached, same)
         # The end token opens what the next submit() adds: the template's own text begins after it.
         state.ids = ids

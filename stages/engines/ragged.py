@@ -34,7 +34,9 @@ class Layout:
     segments: list[tuple[int, int, int]]
 
 
-def _decode(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, layout: Layout, scale: float) -> torch.Tensor:
+def _decode(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, layout: Layout, scale: float
+) -> torch.Tensor:
     """One query a slot: [heads, n, dim] -> [n, heads, dim]. The heads that share a key head are folded into the query
     length, so that no key is copied; slots without a query look at nothing that matters."""
     n, all_slots, kv_heads = layout.decoding, keys.shape[0], keys.shape[1]
@@ -55,9 +57,7 @@ def _decode(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, layou
     return out.reshape(all_slots, -1, query.shape[2])[slots]
 
 
-def _prefill(
-    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, first: int, scale: float
-) -> torch.Tensor:
+def _prefill(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, first: int, scale: float) -> torch.Tensor:
     """A stretch of one conversation: query [heads, n, dim], keys [kv heads, first + n, dim] -> [n, heads, dim]."""
     heads, n, dim = query.shape
     kv_heads = keys.shape[0]

@@ -8,11 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -88,27 +84,6 @@ def load_panel(root: Path, name: str) -> tuple[list[Task], str]:
     if not tasks:
         raise PanelError(f"{root / TASKS_FILE}: panel {name!r} is empty; give it tasks in the panels' settings")
     return tasks, found
-
-
-@contextmanager
-def replacing(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside `folder` that takes its place at the end; on an error `folder` stays as it was."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
-        fresh, old = scratch / "fresh", scratch / "old"
-        fresh.mkdir()
-        yield fresh
-        if folder.exists():
-            os.replace(folder, old)
-        try:
-            os.replace(fresh, folder)
-        except OSError:
-            if old.exists():
-                os.replace(old, folder)
-            raise
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _read_summary(path: Path) -> dict[str, dict[str, str]]:

@@ -227,9 +227,10 @@ def is_thing(action: str, thing: str) -> bool:
 def _tool_lesson(case: Case, action: str, evidence: str) -> Finding | None:
     verb, _, rest = action.partition(" ")
     _, by, place = rest.partition(" with ")
-    forms, tool = (wording.TOOL_FORMS, place) if by else (wording.USE_FORMS, rest)
-    options = wording.fitting(forms, case.max_chars, verb=verb, tool=kind(tool))
-    return Finding(pick(options, case.episode.episode_id), evidence) if options else None
+    forms, tool = (wording.TOOL_FORMS, kind(place)) if by else (wording.USE_FORMS, kind(rest))
+    options = wording.fitting(forms, case.max_chars, verb=verb, tool=tool)
+    # One wording a tool, so that equal lessons merge and take one place among the k that are shown.
+    return Finding(pick(options, f"{verb}|{tool}"), evidence) if options else None
 
 
 def _target(goal: Goal | None) -> tuple[str, str | None]:

@@ -16,13 +16,14 @@ from typing import Any
 from stages.agents import get
 from stages.engines.base import Engine, EngineFault
 from stages.engines.cpu import CpuEngine
-from stages.envs import make
 from stages.envs.base import EnvironmentFault
-from stages.envs.panel import PanelError, load_panel, replacing
+from stages.envs.panel import PanelError, load_panel
+from stages.envs.registry import make
+from stages.files import atomic, replacing
 from stages.hinting.retrieval import Retriever
 from stages.params import Settings, SettingsError
 from stages.process import die_with_parent
-from stages.records import BankEntry, Episode, RecordError, atomic, read, write
+from stages.records import BankEntry, Episode, RecordError, read, write
 from stages.runner.episodes import Play, play_panel
 from stages.runner.journal import Journal, JournalError
 

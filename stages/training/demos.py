@@ -66,7 +66,13 @@ def _blunder(explorer: Explorer, action: str, rng: random.Random) -> tuple[str, 
 
 
 def play(
-    env: Environment, task: Task, agent: Agent, hints: tuple[str, ...], tool: Tool | None, recover: bool, rng: random.Random
+    env: Environment,
+    task: Task,
+    agent: Agent,
+    hints: tuple[str, ...],
+    tool: Tool | None,
+    recover: bool,
+    rng: random.Random,
 ) -> list[Message] | None:
     """One demonstration as chat messages, or None where the explorer does not succeed within `MAX_STEPS`."""
     world: Environment = NonceTool(env, tool) if tool else env

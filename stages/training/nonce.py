@@ -56,8 +56,8 @@ class NonceTool:
 
     def step(self, action: str) -> Observation:
         tool = self._tool
-        action = re.sub(rf"\b{tool.place}\b", "sinkbasin", action)
-        return self._shown(self._env.step(re.sub(rf"^{tool.verb}\b", "clean", action)))
+        action = re.sub(rf"^{tool.verb}\b", "clean", action)  # first: a verb may also be a place ("press")
+        return self._shown(self._env.step(re.sub(rf"\b{tool.place}\b", "sinkbasin", action)))
 
     def _shown(self, seen: Observation) -> Observation:
         return replace(seen, text=self.rename(seen.text), admissible=tuple(map(self.rename, seen.admissible)))

@@ -75,7 +75,9 @@ def _load(source: str, revision: str | None, cache: Path) -> tuple[Any, Any]:
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
         model = AutoModelForCausalLM.from_pretrained(source, revision=revision, dtype="auto")
     except (OSError, ValueError) as error:
-        raise ModelError(f"model.source {source!r} is neither {EMBEDDED!r}, nor a model folder, nor a reachable hub id: {error}") from error
+        raise ModelError(
+            f"model.source {source!r} is neither {EMBEDDED!r}, nor a model folder, nor a reachable hub id: {error}"
+        ) from error
     if tokenizer.chat_template is None:
         raise ModelError(f"model.source {source!r} has no chat template; use an instruct model")
     return model, tokenizer

@@ -41,9 +41,7 @@ def _dataset(examples: Sequence[Encoded]) -> Any:
     for row, example in enumerate(examples):
         if not any(label != -100 for label in example.labels):
             raise TrainingError(f"training example {row} has no token that carries loss")
-    return Dataset.from_dict(
-        {"input_ids": [e.input_ids for e in examples], "labels": [e.labels for e in examples]}
-    )
+    return Dataset.from_dict({"input_ids": [e.input_ids for e in examples], "labels": [e.labels for e in examples]})
 
 
 def _config(recipe: Recipe, folder: str) -> Any:
@@ -69,6 +67,7 @@ def _config(recipe: Recipe, folder: str) -> Any:
         seed=recipe.seed,
         data_seed=recipe.seed,
         logging_steps=5,
+        logging_first_step=True,  # so that the shortest run has a curve
         save_strategy="no",
         report_to=[],
         disable_tqdm=None if os.isatty(2) else True,
@@ -82,14 +81,18 @@ def train(base: Path, examples: Sequence[Encoded], recipe: Recipe, out: Path) ->
     """
     import torch
     from peft import LoraConfig
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from stages.training.loss import SupervisedTrainer
 
     if not examples:
         raise TrainingError("no training examples")
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(base)
+        model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise TrainingError(f"cannot load the model {base}: {error}; run `dvc repro`") from error
     lora = LoraConfig(
         r=recipe.r,
         lora_alpha=recipe.alpha,

@@ -21,11 +21,36 @@ _HOLDS = {
 }
 _LAMP_STANDS = ("desk", "sidetable", "dresser", "coffeetable", "diningtable", "shelf")
 # Which places are worth a look first: open surfaces, then furniture, then the many cabinets and drawers.
-_ORDER = (
-    "countertop diningtable desk towelholder handtowelholder sidetable coffeetable dresser toiletpaperhanger bed fridge "
-    "sofa armchair shelf stoveburner sinkbasin bathtubbasin coffeemachine toaster cart ottoman toilet laundryhamper "
-    "microwave safe cabinet drawer garbagecan"
-).split()
+_ORDER = [
+    "countertop",
+    "diningtable",
+    "desk",
+    "towelholder",
+    "handtowelholder",
+    "sidetable",
+    "coffeetable",
+    "dresser",
+    "toiletpaperhanger",
+    "bed",
+    "fridge",
+    "sofa",
+    "armchair",
+    "shelf",
+    "stoveburner",
+    "sinkbasin",
+    "bathtubbasin",
+    "coffeemachine",
+    "toaster",
+    "cart",
+    "ottoman",
+    "toilet",
+    "laundryhamper",
+    "microwave",
+    "safe",
+    "cabinet",
+    "drawer",
+    "garbagecan",
+]
 _GOALS = (
     r"(?:look at|examine) (?:the )?(?P<thing>\w+) (?:under|with) the (?P<lamp>\w+)",
     r"(?:put|find) (?P<two>two) (?P<thing>\w+) (?:in|and put them in) (?P<place>\w+)",
@@ -209,4 +234,6 @@ class Explorer:
         left = [p for p in self.places if p not in self.contents and fits(p)]
         if not left:
             raise Lost(f"no {wanted} in any place that may hold one")
-        return sorted(left, key=lambda p: (_ORDER.index(kind(p)) if kind(p) in _ORDER else len(_ORDER), kind(p), _number(p)))
+        return sorted(
+            left, key=lambda p: (_ORDER.index(kind(p)) if kind(p) in _ORDER else len(_ORDER), kind(p), _number(p))
+        )

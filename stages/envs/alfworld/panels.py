@@ -24,7 +24,8 @@ from stages.envs.alfworld import TASK_TYPE
 from stages.envs.alfworld.engine import Engine
 from stages.envs.alfworld.generator import GAME_FILE, Game, Goal, generate_game, possible_goals, write_game
 from stages.envs.base import EnvironmentFault, Task
-from stages.envs.panel import PanelError, replacing, write_panels
+from stages.envs.panel import PanelError, write_panels
+from stages.files import replacing
 
 UNSEEN: dict[str, bool] = {"warmup": False, "train": False, "dev": True, "test": True}
 """The panels there are, and whether they play in the unseen scenes."""

@@ -1,0 +1,49 @@
+"""Holds the outputs on disk against dvc.lock, byte by byte.
+
+DVC trusts the timestamps and the modes of its cache: a file that was altered there is checked out in silence, and `dvc status`
+calls it up to date. Here every file is hashed again, the way DVC does it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+class VerifyError(RuntimeError):
+    """There is nothing to hold the outputs against."""
+
+
+def verify(lockfile: Path) -> list[str]:
+    """A line for each output that is missing or differs from dvc.lock. Raises `VerifyError` when there is no lock."""
+    if not lockfile.is_file():
+        raise VerifyError(f"{lockfile}: no such file; run `dvc repro` first")
+    stages = yaml.safe_load(lockfile.read_text(encoding="utf-8"))["stages"]
+    return [fault for stage in stages.values() for out in stage.get("outs", []) if (fault := _check(out))]
+
+
+def _check(out: dict[str, Any]) -> str | None:
+    path = Path(out["path"])
+    if not path.exists():
+        return f"{path}: missing; run `dvc checkout` or `dvc repro`"
+    found = _directory_md5(path) if path.is_dir() else _md5(path)
+    if found != out["md5"]:
+        return f"{path}: {out['md5']} expected, {found} found; remove it and run `dvc checkout --force` or `dvc repro`"
+    return None
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "md5").hexdigest()
+
+
+def _directory_md5(folder: Path) -> str:
+    """DVC's hash of a directory: the MD5 of the JSON list of its files' hashes and relative paths, with `.dir` behind."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    listing = [{"md5": _md5(p), "relpath": p.relative_to(folder).as_posix()} for p in files]
+    listing.sort(key=lambda entry: entry["relpath"])
+    return hashlib.md5(json.dumps(listing, sort_keys=True).encode()).hexdigest() + ".dir"
