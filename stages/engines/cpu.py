@@ -17,7 +17,7 @@ import torch
 
 from stages.chat import context_text, encode_text
 from stages.engines.base import EngineFault, Reply
-from stages.engines.ragged import NAME, Layout
+from stages.engines.ragged import BLOCK, NAME, BlockPool, Layout
 from stages.records import Message
 
 _PROMPT_TOKENS = 512  # of waiting prompts a pass at most; bounds memory, and replies go on meanwhile
@@ -25,10 +25,10 @@ _PROMPT_TOKENS = 512  # of waiting prompts a pass at most; bounds memory, and re
 
 @dataclass
 class _Session:
-    """One conversation. `ids` are its tokens so far; the first `cached` of them are in the cache."""
+    """One conversation. `ids` are its tokens so far; the first `cached` of them are encoded, in the pool's `blocks`."""
 
-    slot: int
     generator: torch.Generator
+    blocks: list[int] = field(default_factory=list)
     ids: list[int] = field(default_factory=list)
     cached: int = 0
     messages: int = 0
@@ -92,12 +92,9 @@ class CpuEngine:
         self._eos = int(self._tokenizer.eos_token_id)
         config = self._model.config
         dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        # Zeros, not empty: masked positions are multiplied by 0, and 0 x NaN is NaN. In fp32 even beside bf16 weights: torch's
-        # attention kernels for bf16 on a CPU are five times slower.
-        shape = (config.num_hidden_layers, slots, config.num_key_value_heads, self._context, dim)
-        self._keys, self._values = torch.zeros(shape), torch.zeros(shape)
+        blocks = slots * -(-self._context // BLOCK)
+        self._pool = BlockPool(config.num_hidden_layers, blocks, config.num_key_value_heads, dim)
         self._sessions: dict[int, _Session] = {}
-        self._free = list(range(slots))[::-1]
         self._opened = 0
         self._format = str(dtype).removeprefix("torch.")
 
@@ -110,14 +107,14 @@ class CpuEngine:
         return f"cpu-{self._format}"
 
     def open(self, seed: int) -> int:
-        if not self._free:
+        if len(self._sessions) == self._slots:
             raise RuntimeError(f"all {self._slots} slots are taken: close a session first")
         self._opened += 1
-        self._sessions[self._opened] = _Session(self._free.pop(), torch.Generator().manual_seed(seed))
+        self._sessions[self._opened] = _Session(torch.Generator().manual_seed(seed))
         return self._opened
 
     def close(self, session: int) -> None:
-        self._free.append(self._sessions.pop(session).slot)
+        self._pool.give(self._sessions.pop(session).blocks)
 
     def submit(self, session: int, messages: Sequence[Message]) -> None:
         state = self._sessions[session]
@@ -168,29 +165,36 @@ class CpuEngine:
 
     def _forward(self, writing: list[_Session], segments: list[tuple[_Session, int]]) -> torch.Tensor:
         """Encode one token of each `writing` session and `k` of each segment; final hidden states [tokens, width]."""
-        ids: list[int] = [s.ids[-1] for s in writing]
-        slots = [s.slot for s in writing]
-        positions = [s.cached for s in writing]
+        ids: list[int] = []
+        positions: list[int] = []
+        blocks: list[int] = []
         stretches = []
-        for state, k in segments:
-            ids += state.ids[state.cached : state.cached + k]
-            slots += [state.slot] * k
-            positions += range(state.cached, state.cached + k)
-            stretches.append((state.slot, state.cached, k))
-        layout = Layout(
-            self._keys,
-            self._values,
-            torch.tensor(slots),
-            torch.tensor(positions),
-            len(writing),
-            torch.tensor([s.cached + 1 for s in writing]),
-            stretches,
-        )
         for state, k in [(s, 1) for s in writing] + segments:
-            state.cached += k
+            end = state.cached + k
+            while len(state.blocks) * BLOCK < end:
+                state.blocks.append(self._pool.take())
+            ids += state.ids[state.cached : end]
+            positions += range(state.cached, end)
+            blocks += [state.blocks[p // BLOCK] for p in range(state.cached, end)]
+            stretches.append((state.blocks[: -(-end // BLOCK)], state.cached, k))
+            state.cached = end
+        place = torch.tensor(positions)
+        owner, masked = self._looks(writing)
+        layout = Layout(
+            self._pool, torch.tensor(blocks), place % BLOCK, len(writing), owner, masked, stretches[len(writing) :]
+        )
         body = self._model.get_decoder()
-        out = body(input_ids=torch.tensor([ids]), position_ids=layout.positions[None], use_cache=False, layout=layout)
+        out = body(input_ids=torch.tensor([ids]), position_ids=place[None], use_cache=False, layout=layout)
         return out.last_hidden_state[0]  # type: ignore[no-any-return]
+
+    def _looks(self, writing: list[_Session]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Who looks into each block in use, and which of its positions lie beyond that conversation's end."""
+        owner = torch.full((self._pool.used,), len(writing))
+        length = torch.zeros(self._pool.used, dtype=torch.long)
+        for row, state in enumerate(writing):
+            owner[state.blocks] = row
+            length[state.blocks] = torch.arange(len(state.blocks)).mul_(-BLOCK).add_(state.cached)
+        return owner, (torch.arange(BLOCK)[None] >= length[:, None])[:, None, None]
 
     def _choose(self, logits: torch.Tensor, numbers: list[int]) -> list[int]:
         """The next token of each session: the likeliest, or a draw of the session's own generator."""

@@ -1,11 +1,14 @@
 """Attention over a ragged batch: tokens of many conversations in one row, each looking into its own conversation's cache.
 
 Plugged into transformers' models through their attention interface, so any decoder it knows can be run. Only the attention
-sees that the row is ragged; every linear layer works on all tokens at once, with no padding.
+sees that the row is ragged; every linear layer works on all tokens at once, with no padding. Keys and values lie in blocks of
+`BLOCK` positions, handed out as conversations grow (paged attention, Kwon et al., arXiv 2309.06180): a pass reads what is
+in use and no more, however different the lengths are.
 """
 
 from __future__ import annotations
 
+import heapq
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,62 +17,85 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 NAME = "ragged"
+BLOCK = 64
+_NEVER = -1e30  # as a score: finite, so that a block nobody looks into gives zeros and not NaN
+
+
+class BlockPool:
+    """Keys and values of all conversations: [layer, block, kv head, BLOCK, head dim], in fp32 even beside bf16 weights, since
+    torch's attention and small matrix products in bf16 on a CPU are several times slower."""
+
+    def __init__(self, layers: int, blocks: int, kv_heads: int, dim: int) -> None:
+        shape = (layers, blocks, kv_heads, BLOCK, dim)
+        # Not zeroed: the system hands out a page when it is first written, so unused blocks cost no memory.
+        self.keys, self.values = torch.empty(shape), torch.empty(shape)
+        self._free = list(range(blocks))
+        self.used = 0
+
+    def take(self) -> int:
+        """A block, the lowest that is free, so that those in use stay together at the front."""
+        block = heapq.heappop(self._free)
+        self.keys[:, block] = 0
+        self.values[:, block] = 0
+        self.used = max(self.used, block + 1)
+        return block
+
+    def give(self, blocks: list[int]) -> None:
+        """Take blocks back."""
+        for block in blocks:
+            heapq.heappush(self._free, block)
 
 
 @dataclass
 class Layout:
     """Where a forward pass' tokens belong.
 
-    `keys`, `values`: [layer, slot, kv head, position, head dim], written in place; attention runs in their number format. `slots`, `positions`: [token]. The first
-    `decoding` tokens are one a slot (the next token of a reply), with `lengths` [decoding] positions to look at; the rest are
-    `segments` (slot, first position, number of tokens) of prompts, in order.
+    `blocks`, `offsets` [token]: where each token's key and value go. The first `decoding` tokens are one a conversation (the next
+    token of a reply); `owner` [block in use] names the one that looks into a block (`decoding`: none does), and `masked`
+    [block in use, 1, 1, BLOCK] marks positions beyond its end. The other tokens are `segments` (blocks of the conversation,
+    first position, number of tokens) of prompts, in order.
     """
 
-    keys: torch.Tensor
-    values: torch.Tensor
-    slots: torch.Tensor
-    positions: torch.Tensor
+    pool: BlockPool
+    blocks: torch.Tensor
+    offsets: torch.Tensor
     decoding: int
-    lengths: torch.Tensor
-    segments: list[tuple[int, int, int]]
+    owner: torch.Tensor
+    masked: torch.Tensor
+    segments: list[tuple[list[int], int, int]]
 
 
 def _decode(
     query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, layout: Layout, scale: float
 ) -> torch.Tensor:
-    """One query a slot: [heads, n, dim] -> [n, heads, dim]. The heads that share a key head are folded into the query
-    length, so that no key is copied; slots without a query look at nothing that matters."""
-    n, all_slots, kv_heads = layout.decoding, keys.shape[0], keys.shape[1]
-    longest = int(layout.lengths.max())
-    slots = layout.slots[:n]
-    spread = query.new_zeros(all_slots, query.shape[0], query.shape[2])
-    spread[slots] = query.transpose(0, 1)
-    seen = torch.ones(all_slots, dtype=torch.long)
-    seen[slots] = layout.lengths
-    mask = torch.arange(longest)[None] < seen[:, None]
-    out = scaled_dot_product_attention(
-        spread.view(all_slots, kv_heads, -1, query.shape[2]),
-        keys[:, :, :longest],
-        values[:, :, :longest],
-        attn_mask=mask[:, None, None],
-        scale=scale,
-    )
-    return out.reshape(all_slots, -1, query.shape[2])[slots]
+    """One query a conversation: [heads, n, dim] -> [n, heads, dim].
+
+    A softmax in parts: each block gives its maximum, its sum of exponentials and its weighted values, and a conversation's blocks are
+    added up under their common maximum.
+    """
+    heads, n, dim = query.shape
+    kv_heads, owner = keys.shape[1], layout.owner
+    rows = torch.cat([query.transpose(0, 1), query.new_zeros(1, heads, dim)]).view(n + 1, kv_heads, -1, dim)
+    scores = torch.matmul(rows[owner], keys.transpose(-1, -2)).mul_(scale).masked_fill_(layout.masked, _NEVER)
+    top = scores.amax(-1)
+    highest = top.new_full((n + 1, *top.shape[1:]), _NEVER)
+    highest.scatter_reduce_(0, owner[:, None, None].expand_as(top), top, "amax")
+    shares = scores.sub_(highest[owner][..., None]).exp_()
+    total = top.new_zeros(n + 1, *top.shape[1:]).index_add_(0, owner, shares.sum(-1))
+    mixed = torch.matmul(shares, values)
+    out = mixed.new_zeros(n + 1, *mixed.shape[1:]).index_add_(0, owner, mixed)[:n] / total[:n, ..., None]
+    return out.reshape(n, heads, dim)
 
 
 def _prefill(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, first: int, scale: float) -> torch.Tensor:
-    """A stretch of one conversation: query [heads, n, dim], keys [kv heads, first + n, dim] -> [n, heads, dim]."""
+    """A stretch of one conversation: query [heads, n, dim]; keys, values [blocks, kv heads, BLOCK, dim] -> [n, heads, dim]."""
     heads, n, dim = query.shape
-    kv_heads = keys.shape[0]
-    position = torch.arange(first, first + n)
-    mask = torch.arange(first + n)[None] <= position[:, None]
-    out = scaled_dot_product_attention(
-        query.reshape(kv_heads, heads // kv_heads * n, dim)[None],
-        keys[None],
-        values[None],
-        attn_mask=mask.repeat(heads // kv_heads, 1),
-        scale=scale,
-    )
+    kv_heads, end = keys.shape[1], first + n
+    own = [t.transpose(0, 1).reshape(kv_heads, -1, dim)[None, :, :end] for t in (keys, values)]
+    mask = torch.arange(end)[None] <= torch.arange(first, end)[:, None]
+    # The heads that share a key head are folded into the query length, so that no key is copied for them.
+    folded = query.reshape(kv_heads, heads // kv_heads * n, dim)[None]
+    out = scaled_dot_product_attention(folded, *own, attn_mask=mask.repeat(heads // kv_heads, 1), scale=scale)
     return out.reshape(heads, n, dim).transpose(0, 1)
 
 
@@ -84,19 +110,18 @@ def attention(
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """transformers' attention function: query [1, heads, tokens, dim], key and value [1, kv heads, tokens, dim] ->
-    [1, tokens, heads, dim]. Writes the new keys and values into the cache first."""
-    keys, values = layout.keys[module.layer_idx], layout.values[module.layer_idx]
-    keys[layout.slots, :, layout.positions] = key[0].transpose(0, 1).to(keys.dtype)
-    values[layout.slots, :, layout.positions] = value[0].transpose(0, 1).to(values.dtype)
-    dtype, query = query.dtype, query.to(keys.dtype)
+    [1, tokens, heads, dim]. Writes the new keys and values into the pool first."""
+    keys, values = layout.pool.keys[module.layer_idx], layout.pool.values[module.layer_idx]
+    keys[layout.blocks, :, layout.offsets] = key[0].transpose(0, 1).to(keys.dtype)
+    values[layout.blocks, :, layout.offsets] = value[0].transpose(0, 1).to(values.dtype)
+    dtype, query = query.dtype, query.to(keys.dtype)[0]
     parts = []
     if layout.decoding:
-        parts.append(_decode(query[0, :, : layout.decoding], keys, values, layout, scaling))
+        used = layout.pool.used
+        parts.append(_decode(query[:, : layout.decoding], keys[:used], values[:used], layout, scaling))
     start = layout.decoding
-    for slot, first, n in layout.segments:
-        end = first + n
-        part = _prefill(query[0, :, start : start + n], keys[slot, :, :end], values[slot, :, :end], first, scaling)
-        parts.append(part)
+    for blocks, first, n in layout.segments:
+        parts.append(_prefill(query[:, start : start + n], keys[blocks], values[blocks], first, scaling))
         start += n
     return torch.cat(parts)[None].to(dtype), None
 
