@@ -96,5 +96,5 @@ def test_hints_stand_in_the_system_message_and_nowhere_else() -> None:
 
 def test_agents_are_found_by_name() -> None:
     assert get("react") is AGENTS["react"]
-    with pytest.raises(KeyError, match="unknown agent 'reakt'; known: .*react"):
+    with pytest.raises(KeyError, match=r"unknown agent 'reakt'; known: .*react"):
         get("reakt")

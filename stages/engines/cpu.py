@@ -59,7 +59,8 @@ def load_model(base: Path, adapter: Path | None, dtype: torch.dtype) -> Any:
             model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise EngineFault(f"cannot load the model {base} with adapter {adapter}: {error}; run `dvc repro`") from error
-    return model.to(dtype).eval()
+    weights: Any = model
+    return weights.to(dtype).eval()
 
 
 class CpuEngine:
@@ -81,7 +82,7 @@ class CpuEngine:
         dtype = number_format()
         self._model = load_model(base, adapter, dtype)
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(base)
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(base)
         except (OSError, ValueError) as error:
             raise EngineFault(f"cannot load the tokenizer of {base}: {error}; run `dvc repro`") from error
         self._context = min(context, self._model.config.max_position_embeddings)

@@ -91,11 +91,12 @@ def _prefill(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, firs
     """A stretch of one conversation: query [heads, n, dim]; keys, values [blocks, kv heads, BLOCK, dim] -> [n, heads, dim]."""
     heads, n, dim = query.shape
     kv_heads, end = keys.shape[1], first + n
-    own = [t.transpose(0, 1).reshape(kv_heads, -1, dim)[None, :, :end] for t in (keys, values)]
+    own_keys, own_values = (t.transpose(0, 1).reshape(kv_heads, -1, dim)[None, :, :end] for t in (keys, values))
     mask = torch.arange(end)[None] <= torch.arange(first, end)[:, None]
     # The heads that share a key head are folded into the query length, so that no key is copied for them.
     folded = query.reshape(kv_heads, heads // kv_heads * n, dim)[None]
-    out = scaled_dot_product_attention(folded, *own, attn_mask=mask.repeat(heads // kv_heads, 1), scale=scale)
+    mask = mask.repeat(heads // kv_heads, 1)
+    out = scaled_dot_product_attention(folded, own_keys, own_values, attn_mask=mask, scale=scale)
     return out.reshape(heads, n, dim).transpose(0, 1)
 
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from trl import SFTTrainer
+from trl.trainer.sft_trainer import SFTTrainer
 
 from stages.chat import IGNORED
 
 
-class SupervisedTrainer(SFTTrainer):  # type: ignore[misc]
+class SupervisedTrainer(SFTTrainer):
     """`curve` has a row each logged step: step, loss, learning_rate, tokens (all tokens seen so far, padding excluded)."""
 
     def __init__(self, **settings: Any) -> None:

@@ -46,7 +46,7 @@ def _dataset(examples: Sequence[Encoded]) -> Any:
 
 def _config(recipe: Recipe, folder: str) -> Any:
     import torch
-    from trl import SFTConfig
+    from trl.trainer.sft_config import SFTConfig
 
     return SFTConfig(
         output_dir=folder,
@@ -139,7 +139,7 @@ def merge(base: Path, adapter: Path | None, out: Path) -> str:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
-        model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+        model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
         if adapter is not None:
             model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
         tokenizer = AutoTokenizer.from_pretrained(base)
