@@ -1,0 +1,145 @@
+"""What DVC runs again, and what it leaves alone: the real graph and the real DVC, with stand-ins for the stages' work.
+
+A stand-in writes a digest of everything its stage declares (data, code, settings), so that a change travels exactly as far as
+dvc.yaml says.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from dvc.cli import main as dvc
+from structure import ROOT
+
+STAND_IN = """
+import hashlib, json, pathlib, sys, yaml
+name, outs, deps, keys = json.loads(sys.argv[1])
+digest = hashlib.sha256()
+for dep in map(pathlib.Path, deps):
+    for path in sorted(dep.rglob("*")) if dep.is_dir() else [dep]:
+        digest.update(path.read_bytes() if path.is_file() else b"")
+for key in keys:
+    value = yaml.safe_load(open("params.yaml"))
+    for part in key.split("."):
+        value = value[part]
+    digest.update(json.dumps(value).encode())
+for out in map(pathlib.Path, outs):
+    file = out if out.suffix else out / "content"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(digest.hexdigest())
+open("ran", "a").write(name + chr(10))
+"""
+
+BEFORE_HINTS = {"panels@alfworld", "source", "demos@alfworld-react", "warmup", "base", "rollouts@alfworld-react"}
+STUDENTS = {
+    f"{stage}@alfworld-react-{arm}-0" for stage in ("students", "evaluate_students") for arm in ("sft", "distilled")
+}
+HINTED = {f"evaluate_hinted@alfworld-react-{retrieval}" for retrieval in ("rag", "constant", "random")}
+LESSONS = {"lessons@alfworld-react-sft", "lessons@alfworld-react-distilled"}
+SHOWN = {"metrics", "report", "track"}
+TEACHING = {"teacher@alfworld-react"} | LESSONS | STUDENTS | HINTED | SHOWN
+EVERYTHING = BEFORE_HINTS | {"hints@alfworld-react", "evaluate@alfworld-react"} | TEACHING
+
+
+def with_stand_ins(graph: dict[str, Any]) -> dict[str, Any]:
+    """The graph with every command replaced; names, axes, dependencies and outputs stay."""
+    for name, stage in graph["stages"].items():
+        axes = "-".join(f"${{item.{axis}}}" for axis in stage.get("matrix", {}))
+        outs = [
+            out if isinstance(out, str) else next(iter(out)) for out in stage.get("outs", []) + stage.get("metrics", [])
+        ]
+        said = json.dumps([f"{name}@{axes}".strip("@"), outs, stage["deps"], stage.get("params", [])])
+        stage["cmd"] = f"{sys.executable} stand_in.py '{said}'"
+    return graph
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository in which the whole graph has run once."""
+    folder = tmp_path_factory.mktemp("finished")
+    shutil.copytree(ROOT / "stages", folder / "stages", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "params.yaml", folder)
+    graph = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
+    (folder / "dvc.yaml").write_text(yaml.safe_dump(with_stand_ins(graph), sort_keys=False, width=10_000))
+    (folder / "stand_in.py").write_text(STAND_IN)
+    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert dvc(["init", "-q"]) == 0
+        assert repro() == EVERYTHING
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def study(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(finished, tmp_path / "study", symlinks=True)
+    monkeypatch.chdir(tmp_path / "study")
+
+
+def repro() -> set[str]:
+    """Run `dvc repro`; the stages whose commands ran."""
+    Path("ran").write_text("")
+    assert dvc(["repro", "-q"]) == 0
+    return set(Path("ran").read_text().split())
+
+
+def change(key: str, value: Any) -> None:
+    path = Path("params.yaml")
+    values = section = yaml.safe_load(path.read_text(encoding="utf-8"))
+    *parents, last = key.split(".")
+    for parent in parents:
+        section = section[parent]
+    assert section[last] != value
+    section[last] = value
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
+
+
+def test_nothing_changed_runs_nothing_but_the_projection_into_mlflow() -> None:
+    assert repro() == {"track"}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reruns"),
+    [
+        ("hints.k", 2, TEACHING),
+        ("hints.max_chars", 100, {"hints@alfworld-react"} | TEACHING),
+        ("students.lora.r", 8, STUDENTS | SHOWN),
+        ("lessons.max_refused", 0, LESSONS | STUDENTS | SHOWN),
+        ("stats.seed", 4, SHOWN),
+        (
+            "evaluate.panels",
+            ["test"],
+            {"evaluate@alfworld-react"} | HINTED | SHOWN | {s for s in STUDENTS if "evaluate" in s},
+        ),
+    ],
+)
+def test_a_setting_reruns_what_follows_from_it_and_nothing_else(key: str, value: Any, reruns: set[str]) -> None:
+    change(key, value)
+    assert repro() == reruns
+    assert repro() == {"track"}
+
+
+def test_another_training_seed_adds_students_and_leaves_the_others_alone() -> None:
+    change("axes.seed", [0, 1])
+    assert repro() == {name.replace("-0", "-1") for name in STUDENTS} | SHOWN
+
+
+def test_the_trainers_code_reruns_training_and_not_the_environments() -> None:
+    module = Path("stages/training/trainer.py")
+    module.write_text(module.read_text(encoding="utf-8") + "\n# another line\n", encoding="utf-8")
+    ran = repro()
+    assert {"warmup", "base"} | STUDENTS <= ran
+    assert not ran & {"panels@alfworld", "source", "demos@alfworld-react"}
+
+
+def test_a_lost_output_is_taken_from_the_cache() -> None:
+    shutil.rmtree("data/rollouts")
+    assert repro() == {"track"}
+    assert Path("data/rollouts/alfworld_react/content").is_file()
