@@ -6,8 +6,9 @@ matrices and its change detection, so a stage lists in dvc.yaml the sections tha
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -49,6 +50,12 @@ class Axes(_Section):
         return self
 
 
+def _filled(sizes: Mapping[Panel, Mapping[Any, int]]) -> None:
+    for panel in get_args(Panel):
+        if sum(sizes.get(panel, {}).values()) == 0:
+            raise ValueError(f"panel {panel!r} is empty: give it at least one task in sizes.{panel}")
+
+
 class AlfworldPanels(_Section):
     source: Literal["generated"]
     seed: Count
@@ -56,9 +63,25 @@ class AlfworldPanels(_Section):
 
     @model_validator(mode="after")
     def _complete(self) -> AlfworldPanels:
-        for panel in ("warmup", "train", "dev", "test"):
-            if sum(self.sizes.get(panel, {}).values()) == 0:
-                raise ValueError(f"panel {panel!r} is empty: give it at least one game in sizes.{panel}")
+        _filled(self.sizes)
+        return self
+
+
+class WebshopPanels(_Section):
+    source: Literal["generated", "official"]
+    data_dir: str | None = None
+    products: Count
+    seed: Count
+    goals: Literal["human", "synthetic"]
+    view: Literal["papers", "text", "text_rich"]
+    dialect: Literal["client", "text"]
+    sizes: dict[Panel, dict[Literal["plain", "options"], Count]]
+
+    @model_validator(mode="after")
+    def _complete(self) -> WebshopPanels:
+        _filled(self.sizes)
+        if self.source == "official" and self.data_dir is None:
+            raise ValueError("source 'official' needs data_dir, the folder with WebShop's items_*.json files")
         return self
 
 

@@ -11,7 +11,7 @@ class Product:
     """One product as upstream shows and judges it, after its clean-up of the official files.
 
     `category` is one of the five departments (beauty, electronics, fashion, garden, grocery), `query` the search it was
-    collected by, `path` the category path with ` › ` between its parts. `options` maps a group's name to its values.
+    collected by, `path` the category path, its parts separated as upstream does (U+203A). `options` maps a group's name to its values.
     `price_tag` is what pages show, `price` the one price that counts, in dollars (for a range: drawn once from a seed).
     `nouns` are the title's lower-case NOUN and PROPN tokens, on which the type reward depends.
     """
