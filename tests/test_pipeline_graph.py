@@ -41,7 +41,7 @@ BEFORE_HINTS = {"panels@alfworld", "source", "demos@alfworld-react", "warmup", "
 STUDENTS = {
     f"{stage}@alfworld-react-{arm}-0" for stage in ("students", "evaluate_students") for arm in ("sft", "distilled")
 }
-HINTED = {f"evaluate_hinted@alfworld-react-{retrieval}" for retrieval in ("rag", "constant", "random")}
+HINTED = {f"evaluate_hinted@alfworld-react-{retrieval}" for retrieval in ("rag", "random")}
 LESSONS = {"lessons@alfworld-react-sft", "lessons@alfworld-react-distilled"}
 SHOWN = {"metrics", "report", "track"}
 TEACHING = {"teacher@alfworld-react"} | LESSONS | STUDENTS | HINTED | SHOWN
