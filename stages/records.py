@@ -64,7 +64,7 @@ class Episode:
     `stop` is `done`, `turn_limit`, `repeated` (the same reply too often), `context` (the prompt outgrew the model's
     window) or `machine` (then `machine_failure` says what broke, and the episode is no evidence about the agent).
     `hint_ids` are bank entries, in the order shown; `opening` is the first observation. Token counts are sums over the turns;
-    `retrieve_tokens` is what the choice of hints cost.
+    `computed_tokens` has what was encoded and the replies; `retrieve_tokens` is what the choice of hints cost.
     """
 
     schema_version: int

@@ -44,9 +44,9 @@ def test_a_systems_row_counts_what_its_episodes_hold() -> None:
     assert (row.n, row.success, row.machine_failures) == (12, 0.5, 0)
     assert row.success_low == pytest.approx(0.253782, abs=1e-6)  # 1/2 - z / (2 sqrt(12 + z^2))
     assert row.tokens_per_episode == 240 + 20 + 30
-    assert row.computed_tokens_per_episode == 80 + 20 + 30
+    assert row.computed_tokens_per_episode == 80 + 30
     assert row.tokens == {"act": 260, "retrieve": 30}
-    assert row.cost == {"tokens_per_success": 580, "computed_tokens_per_success": 260}
+    assert row.cost == {"tokens_per_success": 580, "computed_tokens_per_success": 220}
     assert (row.steps, row.invalid_rate, row.unparsable_rate) == (2, 0.5, 0)
     assert row.score is None
     assert {c: (s["n"], s["success"]) for c, s in row.by_category.items()} == {"heat": (6, 0.0), "put": (6, 1.0)}

@@ -155,7 +155,7 @@ def test_systems_stand_in_the_reports_order_with_their_figures(folder: Path) -> 
     assert rag["Success"] == "100.0 %"
     assert rag["Known skills"] == rag["Withheld skills (full)"] == "6/6 (100 %)"
     assert (rag["Tokens an episode"], rag["of these retrieval"], rag["Tokens a success"]) == ("310", "50", "310")
-    assert (rag["Computed tokens"], rag["Refused"]) == ("150", "50.0 %")
+    assert (rag["Computed tokens"], rag["Refused"]) == ("130", "50.0 %")
     assert table.lines[0][table.columns.index("Withheld skills (full)")] == "0/6 (0 %)"
 
 

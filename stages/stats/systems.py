@@ -104,7 +104,7 @@ def billed(episode: Episode) -> int:
 
 def computed(episode: Episode) -> int:
     """Tokens the engine ran: prompt tokens it really encoded, the replies, and the choice of hints (taken as whole)."""
-    return episode.computed_tokens + episode.reply_tokens + episode.retrieve_tokens
+    return episode.computed_tokens + episode.retrieve_tokens
 
 
 def share(episodes: Sequence[Episode]) -> Share:
