@@ -15,12 +15,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 PARAMS = Path("params.yaml")
 
-Env = Literal["alfworld"]
-AgentName = Literal["react"]
+Env = Literal["alfworld", "webshop"]
+AgentName = Literal["react", "act"]
 Arm = Literal["sft", "distilled"]
 Retrieval = Literal["rag", "constant", "random"]
 Panel = Literal["warmup", "train", "dev", "test"]
 Category = Literal["put", "examine", "clean", "puttwo", "heat", "cool"]
+Skill = Category | Literal["plain", "options"]
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
@@ -35,9 +36,14 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
 
 
+class Cell(_Section):
+    env: Env
+    agent: AgentName
+
+
 class Axes(_Section):
     env: Annotated[list[Env], Field(min_length=1)]
-    agent: Annotated[list[AgentName], Field(min_length=1)]
+    cell: Annotated[list[Cell], Field(min_length=1)]
     arm: Annotated[list[Arm], Field(min_length=1)]
     seed: Annotated[list[Count], Field(min_length=1)]
     retrieval: Annotated[list[Retrieval], Field(min_length=1)]
@@ -47,6 +53,9 @@ class Axes(_Section):
         for name, values in self:
             if len(set(values)) != len(values):
                 raise ValueError(f"axis {name!r} names a value twice: {values}")
+        odd = sorted({cell.env for cell in self.cell} ^ set(self.env))
+        if odd:
+            raise ValueError(f"axes.env and the environments of axes.cell must be the same, but differ in {odd}")
         return self
 
 
@@ -87,6 +96,7 @@ class WebshopPanels(_Section):
 
 class Panels(_Section):
     alfworld: AlfworldPanels
+    webshop: WebshopPanels
 
 
 class Model(_Section):
@@ -103,7 +113,7 @@ class Lora(_Section):
 class Warmup(_Section):
     enabled: bool
     seed: Count
-    withheld: dict[Env, list[Category]]
+    withheld: dict[Env, list[Skill]]
     strength: Literal["full"]
     hinted_share: Share
     nonce: Count
@@ -139,14 +149,15 @@ class Runner(_Section):
 class Hints(_Section):
     writer: Literal["feedback"]
     probe_steps: Count
-    per_failure: Positive
+    per_failure: dict[Env, Positive]
+    sees_parts: bool
     max_chars: Annotated[int, Field(ge=40, le=240)]
     merge_ratio: Share
     k: Positive
 
 
 class Lessons(_Section):
-    max_refused: Count
+    max_refused: dict[Env, Count]
     ngram: Annotated[int, Field(ge=2)]
 
 
@@ -184,9 +195,15 @@ class Settings(_Section):
 
     @model_validator(mode="after")
     def _turns(self) -> Settings:
-        missing = [env for env in self.axes.env if env not in self.runner.max_turns]
-        if missing:
-            raise ValueError(f"runner.max_turns says nothing of {', '.join(missing)}, which axes.env names")
+        by_env = {
+            "runner.max_turns": self.runner.max_turns,
+            "hints.per_failure": self.hints.per_failure,
+            "lessons.max_refused": self.lessons.max_refused,
+        }
+        for key, values in by_env.items():
+            missing = [env for env in self.axes.env if env not in values]
+            if missing:
+                raise ValueError(f"{key} says nothing of {', '.join(missing)}, which axes.env names")
         return self
 
 
