@@ -18,7 +18,8 @@ from stages.envs.panel import PanelError, load_panel
 from stages.envs.registry import make
 from stages.params import Settings, SettingsError, load
 from stages.records import Demo, write
-from stages.training.demos import Plan, demonstrate
+from stages.training import demos as household
+from stages.training import shop_demos as shop
 
 DATA = Path("data")
 
@@ -47,8 +48,9 @@ def demonstrations(env: str, agent: str, settings: Settings) -> list[Demo]:
         return []
     root = DATA / "panels" / env
     tasks, _ = load_panel(root, "warmup")
-    withheld = {str(e): categories for e, categories in warmup.withheld.items()}.get(env, [])
-    plan = Plan(warmup.seed, withheld, warmup.hinted_share, warmup.nonce, warmup.recovery_share)
+    withheld = {str(e): skills for e, skills in warmup.withheld.items()}.get(env, [])
+    plan = household.Plan(warmup.seed, withheld, warmup.hinted_share, warmup.nonce, warmup.recovery_share)
+    demonstrate = shop.demonstrate if env == "webshop" else household.demonstrate
     return demonstrate(make(env, root), tasks, get(agent), plan)
 
 

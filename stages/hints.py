@@ -24,11 +24,12 @@ from stages.files import replacing
 from stages.hinting.bank import build_bank
 from stages.hinting.feedback import write_hints
 from stages.hinting.probe import ProbeRecord, probe
-from stages.params import Hints, SettingsError, load
+from stages.params import Hints, SettingsError, load, of_env
 from stages.records import BankEntry, Episode, Hint, RecordError, read, write
 
 DATA = Path("data")
 PANEL = "train"
+PROBED = ("alfworld",)  # in a shop the pages that were seen say what could have been done
 
 
 class HintError(ValueError):
@@ -48,7 +49,7 @@ def main() -> int:
         tasks, sha256 = load_panel(panels, PANEL)
         failed = failures(read(source, Episode), sha256, str(source))
         # Without failures nothing is probed, so no engine need start.
-        env = make(args.env, panels) if failed and settings.probe_steps else None
+        env = make(args.env, panels) if failed and settings.probe_steps and args.env in PROBED else None
         hints, probes = learn(failed, tasks, env, settings)
     except (SettingsError, PanelError, RecordError, HintError, EnvironmentFault) as error:
         print(f"hints: {error}", file=sys.stderr)
@@ -86,7 +87,8 @@ def learn(
         tried = probe(env, by_id[episode.task_id], episode, settings.probe_steps) if env else None
         if tried is not None:
             probes.append(tried)
-        hints += write_hints(episode, tried, settings.max_chars, settings.per_failure)
+        most = of_env(settings.per_failure, episode.env)
+        hints += write_hints(episode, tried, settings.max_chars, most, settings.sees_parts)
     return hints, probes
 
 

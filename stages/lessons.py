@@ -20,7 +20,7 @@ from typing import Any
 from stages import agents, chat
 from stages.envs.panel import PanelError, load_panel
 from stages.files import replacing
-from stages.params import Settings, SettingsError, load
+from stages.params import Settings, SettingsError, load, of_env
 from stages.records import SCHEMA_VERSION, Episode, Lesson, Message, RecordError, read, write
 from stages.training.gates import Evidence, GateError, check
 from stages.training.lessons import Limits, build_lessons
@@ -82,7 +82,7 @@ def run(env: str, agent: str, arm: str, settings: Settings, tokenizer: Any, data
     def encode(messages: Sequence[Message]) -> chat.Encoded:
         return chat.encode(tokenizer, messages)
 
-    limits = Limits(settings.lessons.max_refused, settings.lessons.ngram, settings.students.max_tokens)
+    limits = Limits(of_env(settings.lessons.max_refused, env), settings.lessons.ngram, settings.students.max_tokens)
     lessons, dropped = build_lessons(arm, episodes, agents.get(agent), encode, limits)
     if not lessons:
         raise LessonError(

@@ -39,7 +39,7 @@ def main() -> int:
     try:
         settings = load()
         systems, contrasts = evaluated(settings, git_commit())
-        funnel = [funnel_of(env, agent, settings) for env in settings.axes.env for agent in settings.axes.agent]
+        funnel = [funnel_of(cell.env, cell.agent, settings) for cell in settings.axes.cell]
         write_all(METRICS, systems, contrasts, funnel, reported_panel(settings.evaluate.panels))
     except (SettingsError, PanelError, RecordError, ComparisonError) as error:
         print(f"metrics: {error}", file=sys.stderr)
@@ -54,7 +54,8 @@ def evaluated(settings: Settings, commit: str) -> tuple[list[SystemRow], list[Co
     for env in settings.axes.env:
         study = study_of(env, settings)
         for panel in settings.evaluate.panels:
-            by_agent = {agent: read_runs(env, agent, panel, settings) for agent in settings.axes.agent}
+            agents = [cell.agent for cell in settings.axes.cell if cell.env == env]
+            by_agent = {agent: read_runs(env, agent, panel, settings) for agent in agents}
             check_panel({name: run for runs in by_agent.values() for name, run in runs.items()}, panel_of(env, panel))
             for runs in by_agent.values():
                 systems += [system_row(run, study, commit) for run in runs.values()]

@@ -12,7 +12,7 @@ from pathlib import Path
 from stages.envs.base import EnvironmentFault
 from stages.envs.panel import PanelError
 from stages.envs.registry import CACHE
-from stages.params import SettingsError, load
+from stages.params import Panels, SettingsError, load
 from stages.process import die_with_parent
 
 PANELS = Path("data/panels")
@@ -21,17 +21,27 @@ PANELS = Path("data/panels")
 def main() -> int:
     """Run the stage; 1 and one line on stderr when the panels cannot be built."""
     parser = argparse.ArgumentParser(prog="python -m stages.panels", description="Build the frozen task panels.")
-    parser.add_argument("--env", required=True, choices=["alfworld"])
+    parser.add_argument("--env", required=True, choices=["alfworld", "webshop"])
     env: str = parser.parse_args().env
     die_with_parent()
     try:
-        from stages.envs.alfworld.panels import build_panels
-
-        build_panels(load().panels.alfworld, PANELS / env, CACHE / env)
+        build(load().panels, env)
     except (SettingsError, PanelError, EnvironmentFault) as error:
         print(f"panels: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def build(settings: Panels, env: str) -> None:
+    """Build one environment's panels; only its own code is imported."""
+    if env == "alfworld":
+        from stages.envs.alfworld import panels as alfworld
+
+        alfworld.build_panels(settings.alfworld, PANELS / env, CACHE / env)
+    else:
+        from stages.envs.webshop import panels as webshop
+
+        webshop.build_panels(settings.webshop, PANELS / env)
 
 
 if __name__ == "__main__":

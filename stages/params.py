@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -26,6 +26,9 @@ Skill = Category | Literal["plain", "options"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
+
+
+Value = TypeVar("Value")
 
 
 class SettingsError(ValueError):
@@ -205,6 +208,11 @@ class Settings(_Section):
             if missing:
                 raise ValueError(f"{key} says nothing of {', '.join(missing)}, which axes.env names")
         return self
+
+
+def of_env(values: Mapping[Env, Value], env: str) -> Value:
+    """One environment's value of a setting that is kept by environment."""
+    return {str(name): value for name, value in values.items()}[env]
 
 
 def parse(values: dict[str, Any], where: str) -> Settings:

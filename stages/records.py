@@ -58,13 +58,22 @@ class Turn:
 
 
 @dataclass(frozen=True)
+class Part:
+    """One of the figures that a reward is made of, as the environment names it."""
+
+    name: str
+    value: float
+
+
+@dataclass(frozen=True)
 class Episode:
     """One task played once by one system.
 
     `stop` is `done`, `turn_limit`, `repeated` (the same reply too often), `context` (the prompt outgrew the model's
     window) or `machine` (then `machine_failure` says what broke, and the episode is no evidence about the agent).
     `hint_ids` are bank entries, in the order shown; `opening` is the first observation. Token counts are sums over the turns;
-    `computed_tokens` has what was encoded and the replies; `retrieve_tokens` is what the choice of hints cost.
+    `computed_tokens` has what was encoded and the replies; `retrieve_tokens` is what the choice of hints cost. `skill` is what the
+    task calls for, in the words of `warmup.withheld`; `parts` is what the reward is made of, empty where the environment does not say.
     """
 
     schema_version: int
@@ -77,6 +86,7 @@ class Episode:
     panel: str
     panel_sha256: str
     category: str
+    skill: str
     goal: str
     hint_ids: list[str]
     hints: list[str]
@@ -84,6 +94,7 @@ class Episode:
     turns: list[Turn]
     success: bool
     reward: float
+    parts: list[Part]
     steps: int
     refused: int
     stop: str

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from stages.agents.act import Act
 from stages.agents.base import Agent
 from stages.agents.react import React
 
-AGENTS: dict[str, Agent] = {agent.name: agent for agent in (React(),)}
+AGENTS: dict[str, Agent] = {agent.name: agent for agent in (React(), Act())}
 
 
 def get(name: str) -> Agent:

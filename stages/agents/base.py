@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Protocol
 
 from stages.records import Message
+
+_ACTION = re.compile(r"^[^\S\n]*Action:([^\n]*)", re.M)
 
 
 @dataclass(frozen=True)
@@ -49,3 +52,8 @@ class Agent(Protocol):
     def render(self, thought: str, action: str) -> str:
         """The reply that `parse` reads back as this thought and action."""
         ...
+
+
+def first_action(reply: str) -> re.Match[str] | None:
+    """The first line of a reply that begins with `Action:`; its group 1 is what follows."""
+    return _ACTION.search(reply)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from stages.agents.base import Decision, Prompt
+from stages.agents.base import Decision, Prompt, first_action
 
 INSTRUCTIONS = {
-    "alfworld": "You act in a household through text. Each turn, reply with one line 'Think:' and one line 'Action:'."
+    "alfworld": "You act in a household through text. Each turn, reply with one line 'Think:' and one line 'Action:'.",
+    "webshop": "You shop on a website through text. Each turn, reply with one line 'Think:' and one line 'Action:', which holds "
+    "search[words] or click[something in brackets].",
 }
-# Two plain patterns: one for both lines takes minutes on a reply of some thousand line breaks.
-_ACTION = re.compile(r"^[^\S\n]*Action:([^\n]*)", re.M)
+# Apart from the action's pattern: one for both lines takes minutes on a reply of some thousand line breaks.
 _THOUGHT = re.compile(r"^[^\S\n]*Think:(.*)", re.S | re.M)
 
 
@@ -30,7 +31,7 @@ class React:
         return Prompt(INSTRUCTIONS[env], hints, opening)
 
     def parse(self, reply: str) -> Decision:
-        action = _ACTION.search(reply)
+        action = first_action(reply)
         if action is None:
             return Decision(thought=reply.strip(), action="")
         thought = _THOUGHT.search(reply, 0, action.start())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 
@@ -15,7 +16,8 @@ class Task:
     """One row of a frozen panel: all that fixes a task.
 
     `spec` holds what the environment needs to start it (ALFWorld: the game file, relative to the panel's folder, and
-    its sha256); `category` is the paper's task category (ALFWorld: clean, cool, examine, heat, put, puttwo).
+    its sha256); `category` is the paper's task category (ALFWorld: clean, cool, examine, heat, put, puttwo; WebShop: the
+    department).
     """
 
     task_id: str
@@ -25,13 +27,20 @@ class Task:
     goal: str
     spec: dict[str, Any]
 
+    @property
+    def skill(self) -> str:
+        """What the task calls for, in the words of `warmup.withheld` (ALFWorld: its category; WebShop: `options` when the goal
+        wants one chosen, else `plain`)."""
+        return str(self.spec.get("wants", self.category))
+
 
 @dataclass(frozen=True)
 class Observation:
     """What the environment shows after a reset or a step.
 
     `valid` is False when the environment refused the action (ALFWorld: "Nothing happens."); `reward` lies in [0, 1] and
-    counts when `done`.
+    counts when `done`; `parts` is what it is made of, where the environment can tell (WebShop: attributes met and wanted, and so
+    on).
     """
 
     text: str
@@ -39,6 +48,7 @@ class Observation:
     reward: float
     done: bool
     valid: bool
+    parts: Mapping[str, float] = field(default_factory=dict)
 
 
 class Environment(Protocol):

@@ -15,4 +15,8 @@ def make(env: str, panel_root: Path) -> Environment:
         from stages.envs.alfworld.environment import AlfworldEnvironment
 
         return AlfworldEnvironment(panel_root, CACHE / env)
-    raise KeyError(f"unknown environment {env!r}; known: alfworld")
+    if env == "webshop":
+        from stages.envs.webshop.environment import WebShopEnvironment
+
+        return WebShopEnvironment(panel_root)
+    raise KeyError(f"unknown environment {env!r}; known: alfworld, webshop")

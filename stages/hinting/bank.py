@@ -9,8 +9,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from difflib import SequenceMatcher
 
-from stages.hinting.rules import tier
+from stages.hinting import rules, shopping
 from stages.records import SCHEMA_VERSION, BankEntry, Hint
+
+TIERS = {**rules.TIERS, **shopping.TIERS}
 
 
 def normalise(text: str) -> str:
@@ -30,7 +32,7 @@ def build_bank(hints: Iterable[Hint], merge_ratio: float) -> list[BankEntry]:
     1) and they name the same placeholders: "{desklamp}" and "{floorlamp}" differ by few letters and mean different
     tools. The most frequent wording speaks for the entry.
 
-    Rank: first the tier of the most specific rule among an entry's hints (`rules.tier`: a tool that won a game before a
+    Rank: first the tier of the most specific rule among an entry's hints (`rules.TIERS`: a tool that won a game before a
     tool that was on offer, before a missing step, before all general advice), then the count, then the text. So general
     advice, which nearly every failure calls for, never crowds out the one lesson that says how the task is done.
     """
@@ -74,7 +76,7 @@ def _entry(hints: list[Hint]) -> tuple[int, BankEntry]:
     entry = BankEntry(
         SCHEMA_VERSION, name, head.env, head.agent, head.category, text, len(hints), 0, hint_ids, episode_ids
     )
-    return min(tier(hint.rule) for hint in hints), entry
+    return min(TIERS.get(hint.rule, len(TIERS)) for hint in hints), entry
 
 
 def _rank(entries: Iterable[tuple[int, BankEntry]]) -> list[BankEntry]:

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import hashlib
 
+from stages.hinting import rules, shopping
 from stages.hinting.probe import ProbeRecord
-from stages.hinting.rules import RULES, Case
 from stages.records import SCHEMA_VERSION, Episode, Hint
 
 
-def write_hints(episode: Episode, probe: ProbeRecord | None, max_chars: int, per_failure: int) -> list[Hint]:
-    """Up to `per_failure` hints for one failure, the most specific first, each at most `max_chars` characters.
+def write_hints(
+    episode: Episode, probe: ProbeRecord | None, max_chars: int, per_failure: int, sees_parts: bool = False
+) -> list[Hint]:
+    """Up to `per_failure` hints for one failure, the most specific first, each at most `max_chars` characters. `sees_parts`: the
+    writer may read what the reward is made of, and not its sum alone.
 
     Raises ValueError for an episode that is no failure of the agent's (a success, or a failure of the machine), and for
     a probe of another episode.
@@ -23,12 +26,14 @@ def write_hints(episode: Episode, probe: ProbeRecord | None, max_chars: int, per
         raise ValueError(f"episode {episode.episode_id} is no failure of the agent: nothing to learn from it")
     if probe is not None and probe.episode_id != episode.episode_id:
         raise ValueError(f"the probe is of episode {probe.episode_id}, not of {episode.episode_id}")
-    case = Case(episode, probe, max_chars)
+    if episode.env == "webshop":
+        found = shopping.findings(episode, sees_parts, max_chars)
+    else:
+        found = rules.findings(episode, probe, max_chars)
     hints: dict[str, Hint] = {}
-    for rule in RULES:
-        finding = rule(case)
-        if finding is not None and len(finding.text) <= max_chars:
-            hints.setdefault(finding.text, _hint(episode, rule.__name__, finding.text, finding.evidence))
+    for rule, finding in found:
+        if len(finding.text) <= max_chars:
+            hints.setdefault(finding.text, _hint(episode, rule, finding.text, finding.evidence))
     return list(hints.values())[:per_failure]
 
 

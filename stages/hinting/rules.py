@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -205,13 +205,18 @@ RULES: tuple[Rule, ...] = (
 )
 """Most specific first."""
 
-_TIERS = {"tool_verified": 0, "tool_offered": 1, "step_missing": 2}
+TIERS = {"tool_verified": 0, "tool_offered": 1, "step_missing": 2}
+"""How specific a rule's lessons are, 0 the most: a tool that won a game, a tool that was on offer, a missing step; all others
+come after these, alike."""
 
 
-def tier(rule: str) -> int:
-    """How specific a rule's lessons are, 0 the most: a tool that won a game, a tool that was on offer, a missing step,
-    all others alike."""
-    return _TIERS.get(rule, len(_TIERS))
+def findings(episode: Episode, probe: ProbeRecord | None, max_chars: int) -> Iterator[tuple[str, Finding]]:
+    """What each rule finds in a failed episode, with the rule's name."""
+    case = Case(episode, probe, max_chars)
+    for rule in RULES:
+        finding = rule(case)
+        if finding is not None:
+            yield rule.__name__, finding
 
 
 def pick(options: Sequence[str], key: str) -> str:

@@ -12,7 +12,7 @@ from stages.agents.base import Agent
 from stages.engines.base import Engine, Reply
 from stages.envs.base import Environment, EnvironmentFault, Observation, Task
 from stages.hinting.retrieval import Retrieved, Retriever
-from stages.records import SCHEMA_VERSION, Episode, Message, Turn
+from stages.records import SCHEMA_VERSION, Episode, Message, Part, Turn
 from stages.runner.journal import Journal
 
 ATTEMPTS = 2  # at a task whose environment fails, before the failure is recorded as the machine's
@@ -182,6 +182,7 @@ class _Rollout:
             panel=task.panel,
             panel_sha256=play.panel_sha256,
             category=task.category,
+            skill=task.skill,
             goal=task.goal,
             hint_ids=list(hints.entry_ids),
             hints=list(hints.texts),
@@ -189,6 +190,7 @@ class _Rollout:
             turns=turns,
             success=seen.done and seen.reward == 1.0,
             reward=seen.reward if seen.done else 0.0,
+            parts=[Part(name, float(value)) for name, value in seen.parts.items()],
             steps=len(turns),
             refused=sum(not t.valid for t in turns),
             stop=stop,

@@ -21,7 +21,7 @@ from stages.envs.panel import PanelError, load_panel
 from stages.envs.registry import make
 from stages.files import atomic, replacing
 from stages.hinting.retrieval import Retriever
-from stages.params import Settings, SettingsError
+from stages.params import Settings, SettingsError, of_env
 from stages.process import die_with_parent
 from stages.records import BankEntry, Episode, RecordError, read, write
 from stages.runner.episodes import Play, play_panel
@@ -98,7 +98,7 @@ class Runner:
         root = DATA / "panels" / self.env
         tasks, sha256 = load_panel(root, panel)
         runner, system = self.settings.runner, self.system
-        turns = {str(env): n for env, n in runner.max_turns.items()}[self.env]
+        turns = of_env(runner.max_turns, self.env)
         play = Play(system.name, system.seed, sha256, self.model, turns, runner.max_repeats)
         with Journal(JOURNALS, self._identity(play)) as journal:
             resumed = len(journal.finished)

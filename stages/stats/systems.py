@@ -38,7 +38,7 @@ class Share(TypedDict):
 class Study:
     """Settings that stand beside every figure.
 
-    `withheld` are the task categories the base model's warm-up left out, `strength` is `full` (never shown) or
+    `withheld` are the skills the base model's warm-up left out, `strength` is `full` (never shown) or
     `hinted_only`; both empty without a warm-up. `panel_source` is `generated` when the tasks are no benchmark's.
     """
 
@@ -115,11 +115,11 @@ def share(episodes: Sequence[Episode]) -> Share:
 
 
 def by_skill(episodes: Sequence[Episode], withheld: Iterable[str]) -> dict[str, Share]:
-    """Success on the categories the warm-up showed, and on those it withheld."""
+    """Success where the warm-up showed the skill that the task calls for, and where it withheld it."""
     hidden = set(withheld)
     return {
-        "known": share([e for e in episodes if e.category not in hidden]),
-        "withheld": share([e for e in episodes if e.category in hidden]),
+        "known": share([e for e in episodes if e.skill not in hidden]),
+        "withheld": share([e for e in episodes if e.skill in hidden]),
     }
 
 

@@ -18,7 +18,7 @@ from stages.training.lessons import Encode, shown_by_environment
 
 Decode = Callable[[Sequence[int]], str]
 
-SAME_GOAL = {"alfworld": ("scene", "task_type", "object", "receptacle")}
+SAME_GOAL = {"alfworld": ("scene", "task_type", "object", "receptacle"), "webshop": ("asin",)}
 """What makes two tasks of an environment the same goal, as keys of `Task.spec`."""
 
 

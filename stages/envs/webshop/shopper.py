@@ -1,0 +1,67 @@
+"""A demonstrator that sees only what an agent sees: the pages in the papers' form.
+
+It searches with the instruction's own words, opens the product among those shown that fits the instruction best and costs no more than
+it allows, chooses the options it was told to choose, and buys. It knows no product and no reward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from stages.envs.webshop.reading import offers, option_groups, read_request, words
+
+_PAGES = 3  # of results looked through at most
+
+
+class Lost(RuntimeError):
+    """There is nothing on the pages that the shopper would buy, or it has met text that it can't read."""
+
+
+class Shopper:
+    """One task. `choose` are the option groups it chooses from when the instruction names one of their values."""
+
+    def __init__(self, opening: str, choose: Collection[str] = ()) -> None:
+        request = read_request(opening)
+        if request is None:
+            raise Lost(f"no instruction in {opening[:80]!r}")
+        self._request = request
+        self._wanted = words(request.text)
+        self._choose = set(choose)
+        self._chosen: set[str] = set()
+        self._item = ""
+        self._page = opening
+        self._pages = 0
+
+    def observe(self, text: str) -> None:
+        """Take in what the last action led to."""
+        if not text.startswith("You have clicked"):
+            self._page = text
+
+    def decide(self) -> tuple[str, str]:
+        """The next thought and action. Raises `Lost`."""
+        if "[Search]" in self._page:
+            return "I search with the words of the instruction.", f"search[{self._request.text}]"
+        if "[Buy Now]" in self._page:
+            return self._at_item()
+        return self._at_results()
+
+    def _at_results(self) -> tuple[str, str]:
+        self._pages += 1
+        fitting = [offer for offer in offers(self._page) if offer.price <= self._request.cap]
+        if not fitting:
+            if self._pages == _PAGES:
+                raise Lost("nothing that can be paid for")
+            return "None of these is cheap enough.", "click[Next >]"
+        best = max(fitting, key=lambda offer: len(words(offer.title) & self._wanted))
+        return f"{best.asin} fits best and costs {best.price:.2f}.", f"click[{best.asin}]"
+
+    def _at_item(self) -> tuple[str, str]:
+        for name, values in option_groups(self._page).items():
+            if name not in self._choose or name in self._chosen:
+                continue
+            self._chosen.add(name)
+            named = [value for value in values if self._request.names(value)]
+            if named:
+                value = max(named, key=len)
+                return f"The instruction names {name} {value}.", f"click[{value}]"
+        return "Nothing is left to choose.", "click[Buy Now]"
