@@ -47,7 +47,7 @@ def write_panels(folder: Path, env: str, source: str, panels: Mapping[str, Seque
     rows = [
         {"schema_version": SCHEMA_VERSION, **{c: getattr(task, c) for c in _COLUMNS}, **task.spec} for task in tasks
     ]
-    pl.DataFrame(rows).write_parquet(folder / TASKS_FILE)
+    pl.DataFrame(rows, infer_schema_length=None).write_parquet(folder / TASKS_FILE)
     summary = {
         "schema_version": SCHEMA_VERSION,
         "env": env,
