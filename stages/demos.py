@@ -48,8 +48,9 @@ def demonstrations(env: str, agent: str, settings: Settings) -> list[Demo]:
         return []
     root = DATA / "panels" / env
     tasks, _ = load_panel(root, "warmup")
-    withheld = {str(e): skills for e, skills in warmup.withheld.items()}.get(env, [])
-    plan = household.Plan(warmup.seed, withheld, warmup.hinted_share, warmup.nonce, warmup.recovery_share)
+    plan = household.Plan(
+        warmup.seed, warmup.withheld.of(env), warmup.hinted_share, warmup.nonce, warmup.recovery_share
+    )
     demonstrate = shop.demonstrate if env == "webshop" else household.demonstrate
     return demonstrate(make(env, root), tasks, get(agent), plan)
 

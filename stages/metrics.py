@@ -68,8 +68,7 @@ def study_of(env: str, settings: Settings) -> Study:
     source = str(settings.model_dump()["panels"].get(env, {}).get("source", ""))
     if not settings.warmup.enabled:
         return Study(panel_source=source)
-    withheld = tuple(str(c) for e, categories in settings.warmup.withheld.items() if e == env for c in categories)
-    return Study(withheld, str(settings.warmup.strength), source)
+    return Study(tuple(settings.warmup.withheld.of(env)), str(settings.warmup.strength), source)
 
 
 def panel_of(env: str, name: str) -> Panel:

@@ -32,16 +32,16 @@ def main() -> int:
     return 0
 
 
-def build(settings: Panels, env: str) -> None:
+def build(panels: Panels, env: str) -> None:
     """Build one environment's panels; only its own code is imported."""
     if env == "alfworld":
-        from stages.envs.alfworld import panels as alfworld
+        from stages.envs.alfworld.panels import build_panels as build_alfworld
 
-        alfworld.build_panels(settings.alfworld, PANELS / env, CACHE / env)
+        build_alfworld(panels.alfworld, PANELS / env, CACHE / env)
     else:
-        from stages.envs.webshop import panels as webshop
+        from stages.envs.webshop.panels import build_panels as build_webshop
 
-        webshop.build_panels(settings.webshop, PANELS / env)
+        build_webshop(panels.webshop, PANELS / env)
 
 
 if __name__ == "__main__":

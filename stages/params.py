@@ -21,7 +21,6 @@ Arm = Literal["sft", "distilled"]
 Retrieval = Literal["rag", "constant", "random"]
 Panel = Literal["warmup", "train", "dev", "test"]
 Category = Literal["put", "examine", "clean", "puttwo", "heat", "cool"]
-Skill = Category | Literal["plain", "options"]
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
@@ -113,10 +112,19 @@ class Lora(_Section):
     dropout: Annotated[float, Field(ge=0, lt=1)]
 
 
+class Withheld(_Section):
+    alfworld: list[Category] = []
+    webshop: list[Literal["plain", "options"]] = []
+
+    def of(self, env: str) -> list[str]:
+        """The skills that no demonstration of an environment shows."""
+        return list(self.model_dump()[env])
+
+
 class Warmup(_Section):
     enabled: bool
     seed: Count
-    withheld: dict[Env, list[Skill]]
+    withheld: Withheld
     strength: Literal["full"]
     hinted_share: Share
     nonce: Count

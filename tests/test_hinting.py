@@ -24,7 +24,15 @@ from stages.records import BankEntry, Hint, read
 ROOM = {"table 1": ["mug 1"], "box 1": ["egg 1"], "tub 1": [], "zapper 1": [], "shelf 1": []}
 FETCH = ["go to box 1", "open box 1", "take egg 1 from box 1"]
 PUT = ["go to shelf 1", "move egg 1 to shelf 1"]
-SETTINGS = Hints(writer="feedback", probe_steps=100, per_failure=4, max_chars=120, merge_ratio=0.85, k=3)
+SETTINGS = Hints(
+    writer="feedback",
+    probe_steps=100,
+    sees_parts=True,
+    per_failure={"alfworld": 4},
+    max_chars=120,
+    merge_ratio=0.85,
+    k=3,
+)
 
 
 def room(**changes: object) -> Household:

@@ -16,7 +16,7 @@ from fake_study import SHA, TASKS, broken, entry, episode, hint, lesson, run
 from stages import metrics
 from stages.envs.base import Task
 from stages.envs.panel import load_panel, write_panels
-from stages.params import Settings, load
+from stages.params import Settings, Withheld, load
 from stages.records import BankEntry, Episode, Hint, Lesson, write
 from stages.stats.contrasts import ContrastRow, contrast_rows
 from stages.stats.funnel import LessonSet, funnel_row
@@ -216,7 +216,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     settings = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
     settings["axes"] = {
         "env": ["alfworld"],
-        "agent": ["react"],
+        "cell": [{"env": "alfworld", "agent": "react"}],
         "arm": ["sft", "distilled"],
         "seed": [0],
         "retrieval": ["rag"],
@@ -330,7 +330,7 @@ def settings_with(settings: Settings, **sections: Any) -> Settings:
 
 def test_a_warmup_that_is_off_withholds_nothing() -> None:
     settings = load()
-    warmup = settings.warmup.model_copy(update={"enabled": True, "withheld": {"alfworld": ["heat"]}})
+    warmup = settings.warmup.model_copy(update={"enabled": True, "withheld": Withheld(alfworld=["heat"])})
     assert metrics.study_of("alfworld", settings_with(settings, warmup=warmup)) == Study(("heat",), "full", "generated")
     off = settings_with(settings, warmup=warmup.model_copy(update={"enabled": False}))
     assert metrics.study_of("alfworld", off) == Study(panel_source="generated")

@@ -55,7 +55,7 @@ def test_every_fault_is_reported_at_once_with_its_key() -> None:
         hints__k=0,
         engine__temperature=-1,
         students__lora__dropout=1.0,
-        axes__agent=["reakt"],
+        axes__arm=["reakt"],
         runner__max_turns="many",
         lesons={},
     )
@@ -69,12 +69,12 @@ def test_every_fault_is_reported_at_once_with_its_key() -> None:
         "hints.k",
         "engine.temperature",
         "students.lora.dropout",
-        "axes.agent.0",
+        "axes.arm.0",
         "runner.max_turns",
         "lesons",
         "stats.seed",
     }
-    assert any("'reakt'" in line and "'react'" in line for line in lines)
+    assert any("'reakt'" in line and "'sft'" in line for line in lines)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_every_fault_is_reported_at_once_with_its_key() -> None:
         ({"hints__topk": 3}, "hints.topk"),
         ({"students__lora__rank": 3}, "students.lora.rank"),
         ({"axes__environment": ["alfworld"]}, "axes.environment"),
-        ({"panels__webshop": {}}, "panels.webshop"),
+        ({"panels__sokoban": {}}, "panels.sokoban"),
     ],
 )
 def test_unknown_keys_are_refused(change: dict[str, Any], key: str) -> None:
@@ -95,6 +95,8 @@ def test_unknown_keys_are_refused(change: dict[str, Any], key: str) -> None:
     ("change", "key"),
     [
         ({"axes__env": []}, "axes.env"),
+        ({"axes__cell": [{"env": "alfworld", "agent": "reakt"}]}, "axes.cell.0.agent"),
+        ({"axes__cell": [{"env": "alfworld", "agent": "react"}]}, "axes"),
         ({"axes__seed": [-1]}, "axes.seed.0"),
         ({"axes__arm": ["sft", "dpo"]}, "axes.arm.1"),
         ({"panels__alfworld__seed": -1}, "panels.alfworld.seed"),
@@ -104,6 +106,11 @@ def test_unknown_keys_are_refused(change: dict[str, Any], key: str) -> None:
         ({"model__source": ""}, "model.source"),
         ({"warmup__hinted_share": 1.5}, "warmup.hinted_share"),
         ({"warmup__withheld__alfworld": ["boil"]}, "warmup.withheld.alfworld.0"),
+        ({"warmup__withheld__webshop": ["heat"]}, "warmup.withheld.webshop.0"),
+        ({"panels__webshop__source": "official"}, "panels.webshop"),
+        ({"panels__webshop__sizes__test": {"plain": 0}}, "panels.webshop"),
+        ({"hints__per_failure": {"alfworld": 4}}, "(top)"),
+        ({"lessons__max_refused": {"webshop": 0}}, "(top)"),
         ({"warmup__learning_rate": 0}, "warmup.learning_rate"),
         ({"engine__kind": "gpu"}, "engine.kind"),
         ({"engine__slots": 0}, "engine.slots"),
@@ -142,7 +149,7 @@ def test_an_environment_without_a_turn_limit_is_refused() -> None:
 def test_an_empty_panel_is_refused_by_name(sizes: dict[str, int]) -> None:
     text = fault(changed(panels__alfworld__sizes__dev=sizes))
     assert text.startswith("panels.alfworld: ")
-    assert "panel 'dev' is empty: give it at least one game in sizes.dev" in text
+    assert "panel 'dev' is empty: give it at least one task in sizes.dev" in text
 
 
 def test_a_panel_that_is_left_out_is_empty() -> None:

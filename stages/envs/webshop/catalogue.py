@@ -7,6 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -17,7 +18,7 @@ from stages.files import atomic
 SCHEMA_VERSION = 1
 RESULTS = 50
 _CACHED_QUERIES = 4096
-_COLUMNS = {
+_COLUMNS: dict[str, Any] = {
     "schema_version": pl.Int64,
     "asin": pl.String,
     "title": pl.String,
@@ -52,13 +53,11 @@ class Catalogue:
         """What the site shows for a search: `<a> attribute`, `<c> category` and `<q> query` list all of that kind, anything
         else is searched for (at most `RESULTS`)."""
         command, rest = (words[0] if words else ""), " ".join(words[1:]).strip()
-        kinds = {
-            "<a>": lambda p: rest in p.attributes,
-            "<c>": lambda p: p.category == rest,
-            "<q>": lambda p: p.query == rest,
-        }
-        if command in kinds:
-            return [product for product in self.products.values() if kinds[command](product)]
+        if command == "<a>":
+            return [product for product in self.products.values() if rest in product.attributes]
+        if command in ("<c>", "<q>"):
+            kind = "category" if command == "<c>" else "query"
+            return [product for product in self.products.values() if getattr(product, kind) == rest]
         return [self.products[asin] for asin in self._search(" ".join(words), RESULTS)]
 
 
