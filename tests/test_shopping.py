@@ -1,0 +1,225 @@
+"""Demonstrations and hints on WebShop: what a shopper shows, and what a purchase that fell short teaches."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from structure import ROOT
+
+from stages.agents.act import Act
+from stages.agents.react import React
+from stages.envs.base import Task
+from stages.envs.panel import load_panel
+from stages.envs.webshop.environment import WebShopEnvironment
+from stages.envs.webshop.panels import build_panels
+from stages.envs.webshop.reading import offers, option_groups, read_request
+from stages.hinting import wording
+from stages.hinting.bank import build_bank
+from stages.hinting.feedback import write_hints
+from stages.params import WebshopPanels
+from stages.records import SCHEMA_VERSION, Episode, Hint, Part, Turn
+from stages.training.demos import Plan
+from stages.training.made_up_options import GROUPS, Choice, MadeUpOptions
+from stages.training.shop_demos import demonstrate, option_hint
+
+COMMITTED = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["panels"]["webshop"]
+PLAN = Plan(3, ["options"], 0.5, 40, 0.0)
+AGENT = Act()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("panels") / "webshop"
+    sizes = {panel: {"plain": 40, "options": 20} for panel in ("warmup", "train")}
+    sizes |= {panel: {"plain": 4, "options": 4} for panel in ("dev", "test")}
+    build_panels(WebshopPanels.model_validate({**COMMITTED, "products": 300, "sizes": sizes}), folder)
+    return folder
+
+
+def tasks_of(folder: Path, skill: str) -> list[Task]:
+    return [task for task in load_panel(folder, "warmup")[0] if task.skill == skill]
+
+
+def test_demonstrations_end_in_a_full_reward_and_never_choose_a_real_option(folder: Path) -> None:
+    env, tasks = WebShopEnvironment(folder), load_panel(folder, "warmup")[0]
+    demos = demonstrate(env, tasks, AGENT, PLAN)
+    kinds = Counter(demo.kind for demo in demos)
+    assert kinds["plain"] >= 10 and kinds["nonce"] >= 5 and set(kinds) == {"plain", "nonce"}
+    real = {f"click[{v}]" for t in tasks for v in env_options(folder, t)}
+    for demo in demos:
+        actions = [AGENT.parse(m.content).action for m in demo.messages if m.role == "assistant"]
+        assert actions[0].startswith("search[") and actions[-1] == "click[Buy Now]"
+        assert not real & set(actions)
+        made_up = [
+            a
+            for a in actions
+            if a.removeprefix("click[").removesuffix("]") in {v for vs in GROUPS.values() for v in vs}
+        ]
+        assert len(made_up) == (demo.kind == "nonce")
+        assert demo.hints or demo.kind == "plain"
+    assert demonstrate(env, tasks, AGENT, PLAN) == demos
+
+
+def env_options(folder: Path, task: Task) -> set[str]:
+    from stages.envs.webshop.catalogue import load_catalogue
+
+    shop = load_catalogue(folder / "catalogue.parquet")
+    return {value for values in shop.products[task.spec["asin"]].options.values() for value in values}
+
+
+def test_a_made_up_choice_counts_only_when_it_is_made(folder: Path) -> None:
+    choice = Choice("engraving", ("anchor", "fern"), "fern", "with fern engraving")
+    for task in tasks_of(folder, "plain"):
+        rewards = {}
+        for picked in ("", "anchor", "fern"):
+            shop = MadeUpOptions(WebShopEnvironment(folder), choice)
+            opening = shop.reset(task).text
+            request = read_request(opening)
+            assert request is not None and request.text.endswith(", with fern engraving")
+            found = offers(shop.step(f"search[{request.text}]").text)
+            page = shop.step(f"click[{found[0].asin}]")
+            assert option_groups(page.text)["engraving"] == ["anchor", "fern"]
+            assert "click[fern]" in page.admissible
+            if picked:
+                assert shop.step(f"click[{picked}]").text == f"You have clicked {picked}."
+            rewards[picked] = shop.step("click[Buy Now]").reward
+        if rewards["fern"]:
+            assert rewards[""] == rewards["anchor"] == rewards["fern"] / 2
+            return
+    pytest.fail("no task was rewarded")
+
+
+def test_react_says_what_it_thinks(folder: Path) -> None:
+    demos = demonstrate(WebShopEnvironment(folder), tasks_of(folder, "plain"), React(), PLAN)
+    first = next(m.content for m in demos[0].messages if m.role == "assistant")
+    assert first.startswith("Think: I search with the words of the instruction.\nAction: search[")
+
+
+OPENING = "\nWebShop \nInstruction:  \ni need a lamp in red and size 2, and price lower than 30.00 dollars \n[Search] "
+RESULTS = "\n[Back to Search] \nPage 1 (Total results: 50) \n[Next >] \n[B000000001] \nOak Lamp \n$24.99 \n[B000000002] \nAsh Lamp \n$44.0 to $50.0 "
+ITEM = "\n[Back to Search] \n[< Prev] \ncolor [red][blue]\nsize [1][2]\nOak Lamp \nPrice: $24.99 \n[Description] \n[Features] \n[Buy Now] "
+PARTS = {
+    "type_factor": 1.0,
+    "attributes_met": 1,
+    "attributes_wanted": 1,
+    "options_met": 2,
+    "options_wanted": 2,
+    "price_met": 1,
+}
+
+
+def episode(*played: tuple[str, str], valid: bool = True, **parts: float) -> Episode:
+    """A purchase that fell short; `played` are actions and what they led to."""
+    turns = [Turn(9, 9, f"Action: {a}", 3, "stop", "", a, text, valid, []) for a, text in played]
+    found = [Part(name, float(value)) for name, value in {**PARTS, **parts}.items()] if parts else []
+    return Episode(
+        SCHEMA_VERSION, "e1", "t1", "webshop", "act", "base", 0, "train", "f" * 64, "garden", "options", "i need a lamp", [], [],
+        OPENING, turns, False, 0.5, found, len(turns), 0, "done", 9, 3, 9, 0, "m", "none", "",
+    )  # fmt: skip
+
+
+BUY = (("search[lamp]", RESULTS), ("click[B000000001]", ITEM), ("click[Buy Now]", "Your score (min 0.0, max 1.0): 0.5"))
+
+
+def lessons(found: Episode, sees_parts: bool = True, most: int = 9) -> dict[str, str]:
+    return {hint.rule: hint.text for hint in write_hints(found, None, 120, most, sees_parts)}
+
+
+def test_pages_are_read() -> None:
+    request = read_request(OPENING)
+    assert request is not None
+    assert (request.text, request.cap) == ("i need a lamp in red and size 2", 30.0)
+    assert request.names("red") and request.names("2") and not request.names("re")
+    assert [(o.asin, o.title, o.price) for o in offers(RESULTS)] == [
+        ("B000000001", "Oak Lamp", 24.99), ("B000000002", "Ash Lamp", 44.0)
+    ]  # fmt: skip
+    assert option_groups(ITEM.replace("[red]", "[[red]]")) == {"color": ["red", "blue"], "size": ["1", "2"]}
+    assert read_request(ITEM) is None and offers(ITEM) == [] and option_groups(RESULTS) == {}
+
+
+def test_each_option_group_missed_is_a_lesson_of_its_own() -> None:
+    hints = write_hints(episode(*BUY, options_met=0), None, 120, 2, True)
+    assert [hint.rule for hint in hints] == ["option_missed", "option_missed"]
+    assert "{color}" in hints[0].text and "{size}" in hints[1].text
+    assert all("red" not in hint.text for hint in hints), "a lesson is general"
+    [chosen] = write_hints(
+        episode(*BUY[:2], ("click[red]", "You have clicked red."), BUY[2], options_met=1), None, 120, 1, True
+    )
+    assert "{size}" in chosen.text
+
+
+def test_options_that_the_parts_call_met_are_no_lesson() -> None:
+    assert "option_missed" not in lessons(episode(*BUY, attributes_met=0))
+
+
+def test_without_the_parts_the_pages_alone_are_read() -> None:
+    blind = lessons(episode(*BUY, attributes_met=0, price_met=0, type_factor=0.5), sees_parts=False)
+    assert set(blind) == {"option_missed", "first_product", "never_looked"}
+    assert lessons(episode(*BUY), sees_parts=True).keys() == blind.keys(), "nor where the environment names no parts"
+
+
+def test_the_parts_of_the_reward_have_their_lessons() -> None:
+    found = lessons(episode(*BUY, attributes_met=0, price_met=0, type_factor=0.5))
+    assert found["attribute_missed"] == wording.ATTRIBUTE
+    assert found["over_budget"] == wording.BUDGET
+    assert found["wrong_kind"] == wording.KIND
+
+
+def test_a_dear_product_is_seen_without_the_parts() -> None:
+    dear = (BUY[0], ("click[B000000002]", ITEM), BUY[2])
+    assert "over_budget" in lessons(episode(*dear), sees_parts=False)
+    assert "first_product" not in lessons(episode(*dear), sees_parts=False)
+
+
+def test_an_unfinished_episode_and_refused_actions_are_lessons() -> None:
+    found = lessons(episode(("click[Lamp]", "Invalid action!"), valid=False))
+    assert found == {"unfinished": wording.HURRY, "invalid": wording.BRACKETS}
+
+
+def test_a_look_at_the_features_is_no_fault() -> None:
+    looked = (*BUY[:2], ("click[Features]", "\n[< Prev] \n bright "), ("click[< Prev]", ITEM), BUY[2])
+    assert "never_looked" not in lessons(episode(*looked))
+
+
+def test_all_wordings_fit_and_options_rank_first_in_the_bank() -> None:
+    assert all(len(text) <= 120 for text in wording.SHOP_GENERIC)
+    groups = ("flavor name", "color")
+    assert all(len(form.format(group=group)) <= 120 for form in wording.OPTION_FORMS for group in groups)
+    rows = [
+        ("look", "never_looked", wording.LOOK),
+        ("look2", "never_looked", wording.LOOK),
+        ("option", "option_missed", "Click {color}."),
+    ]
+    hints = [Hint(SCHEMA_VERSION, n, "webshop", "act", "garden", text, rule, "seen", n, "t") for n, rule, text in rows]
+    assert [entry.text for entry in build_bank(hints, 0.85)] == ["Click {color}.", wording.LOOK]
+
+
+def test_warm_up_hints_are_worded_as_the_writers(folder: Path) -> None:
+    import random
+
+    texts = {option_hint("engraving", random.Random(n)) for n in range(20)}
+    assert texts == {form.format(group="engraving") for form in wording.OPTION_FORMS}
+
+
+@pytest.mark.parametrize("agent", [Act(), React()])
+@pytest.mark.parametrize(
+    ("reply", "action"),
+    [
+        ("Action: search[red lamp]", "search[red lamp]"),
+        ("Action: click[[x]] \nAction: click[y]", "click[[x]]"),
+        ("I would buy it.", ""),
+        ("", ""),
+        ("Action:", ""),
+    ],
+)
+def test_replies_are_read(agent: Any, reply: str, action: str) -> None:
+    assert agent.parse(reply).action == action
+
+
+def test_act_renders_no_thought() -> None:
+    assert AGENT.render("I think.", "click[x]") == "Action: click[x]"
+    assert AGENT.parse("Well.\nAction: click[x]").thought == ""

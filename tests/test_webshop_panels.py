@@ -1,0 +1,144 @@
+"""The generated catalogue and the panels: every goal can be met, simple policies find it about as hard as the papers did."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from structure import ROOT
+
+from stages.envs.base import Task
+from stages.envs.panel import PanelError, load_panel
+from stages.envs.webshop import policies
+from stages.envs.webshop.catalogue import Catalogue, load_catalogue
+from stages.envs.webshop.environment import WebShopEnvironment, read_spec
+from stages.envs.webshop.generator import generate
+from stages.envs.webshop.goals import human_goals
+from stages.envs.webshop.nouns import ListedNouns
+from stages.envs.webshop.official import FILES, read_official
+from stages.envs.webshop.panels import build_panels
+from stages.envs.webshop.records import Goal
+from stages.envs.webshop.vocabulary import KINDS, NOUNS
+from stages.params import WebshopPanels
+
+PANELS = ("warmup", "train", "dev", "test")
+COMMITTED = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["panels"]["webshop"]
+
+
+def settings(**changes: Any) -> WebshopPanels:
+    return WebshopPanels.model_validate({**COMMITTED, **changes})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The panels that params.yaml asks for."""
+    folder = tmp_path_factory.mktemp("panels") / "webshop"
+    build_panels(settings(), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> tuple[Catalogue, list[Goal]]:
+    folder = tmp_path_factory.mktemp("shop")
+    generate(folder, 1000, 7)
+    data = read_official(folder, products="1000", seed=7, nouns=ListedNouns(NOUNS))
+    return Catalogue(data.products), human_goals(data, 7)
+
+
+def mean(scores: list[Any]) -> float:
+    return 100 * sum(found.reward if found else 0.0 for found in scores) / len(scores)
+
+
+def test_simple_policies_land_where_the_papers_did(shop: tuple[Catalogue, list[Goal]]) -> None:
+    catalogue, goals = shop
+    some = goals[:800]
+    assert 45 <= mean([policies.verbatim(catalogue, goal) for goal in some]) <= 55
+    assert 65 <= mean([policies.matched_options(catalogue, goal) for goal in some]) <= 75
+
+
+def test_every_task_of_every_panel_can_be_met(folder: Path) -> None:
+    catalogue = load_catalogue(folder / "catalogue.parquet")
+    for panel in PANELS:
+        for task in load_panel(folder, panel)[0]:
+            found = policies.oracle(catalogue, read_spec(task).goal)
+            assert found is not None and found.reward == 1.0, task.task_id
+
+
+def test_panels_have_the_sizes_asked_for_over_all_departments(folder: Path) -> None:
+    for panel in PANELS:
+        tasks, _ = load_panel(folder, panel)
+        for skill, count in COMMITTED["sizes"][panel].items():
+            found = [task.category for task in tasks if task.skill == skill]
+            assert len(found) == count
+            assert not count or set(found) == set(KINDS)
+        assert all((task.skill == "options") == bool(task.spec["options"]) for task in tasks)
+
+
+def test_measured_panels_share_no_product_with_any_other(folder: Path) -> None:
+    products = {panel: {task.spec["asin"] for task in load_panel(folder, panel)[0]} for panel in PANELS}
+    for measured in ("dev", "test"):
+        for other in set(PANELS) - {measured}:
+            assert not products[measured] & products[other]
+    goals = [(t.spec["asin"], t.goal) for panel in PANELS for t in load_panel(folder, panel)[0]]
+    assert len(goals) == len(set(goals))
+
+
+def test_tasks_are_played_as_the_settings_say(folder: Path) -> None:
+    task: Task = load_panel(folder, "dev")[0][0]
+    seen = WebShopEnvironment(folder).reset(task)
+    assert task.goal in seen.text and seen.text.endswith("[Search] ")
+    assert " dollars" in task.goal
+
+
+SMALL = {panel: {"plain": 4, "options": 3} for panel in PANELS}
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_another_shop(tmp_path: Path) -> None:
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        build_panels(settings(products=120, seed=seed, sizes=SMALL), tmp_path / name)
+    for file in ("tasks.parquet", "panels.json", "catalogue.parquet"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+        assert (tmp_path / "a" / file).read_bytes() != (tmp_path / "c" / file).read_bytes()
+
+
+def test_synthetic_goals_and_other_views_are_frozen_into_the_tasks(tmp_path: Path) -> None:
+    sizes = {panel: {"options": 3} for panel in PANELS}
+    build_panels(settings(products=60, goals="synthetic", view="text", dialect="text", sizes=sizes), tmp_path / "p")
+    task = load_panel(tmp_path / "p", "test")[0][0]
+    assert len(task.spec["option_groups"]) == len(task.spec["options"]) > 0
+    seen = WebShopEnvironment(tmp_path / "p").reset(task)
+    assert " [SEP] " in seen.text
+    catalogue = load_catalogue(tmp_path / "p" / "catalogue.parquet")
+    found = policies.oracle(catalogue, read_spec(task).goal)
+    assert found is not None and found.reward == 1.0
+
+
+def test_more_goals_than_there_are_is_an_error_that_leaves_earlier_panels(tmp_path: Path) -> None:
+    build_panels(settings(products=120, sizes=SMALL), tmp_path / "p")
+    before = (tmp_path / "p" / "tasks.parquet").read_bytes()
+    with pytest.raises(PanelError, match=r"panel 'test' asks for 5000 goals of kind 'plain'.*more products"):
+        build_panels(settings(products=120, sizes={**SMALL, "test": {"plain": 5000}}), tmp_path / "p")
+    assert (tmp_path / "p" / "tasks.parquet").read_bytes() == before
+
+
+def test_official_data_that_are_not_there_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from stages.envs.webshop import panels
+
+    monkeypatch.setattr(panels, "SpacyNouns", lambda: ListedNouns(NOUNS))
+    with pytest.raises(PanelError, match=r"items_shuffle_1000\.json: can't be read"):
+        build_panels(settings(source="official", data_dir=str(tmp_path)), tmp_path / "p")
+    with pytest.raises(PanelError, match="1000 products, or 0 for all; found 77"):
+        build_panels(settings(source="official", data_dir=str(tmp_path), products=77), tmp_path / "p")
+
+
+def test_official_files_take_the_same_way_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from stages.envs.webshop import panels
+
+    monkeypatch.setattr(panels, "SpacyNouns", lambda: ListedNouns(NOUNS))
+    generate(tmp_path / "data", 120, 3)
+    assert {path.name for path in (tmp_path / "data").iterdir()} == set(FILES["1000"])
+    build_panels(settings(source="official", data_dir=str(tmp_path / "data"), seed=3, sizes=SMALL), tmp_path / "a")
+    build_panels(settings(products=120, seed=3, sizes=SMALL), tmp_path / "b")
+    assert (tmp_path / "a" / "tasks.parquet").read_bytes() == (tmp_path / "b" / "tasks.parquet").read_bytes()
