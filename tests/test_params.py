@@ -142,7 +142,7 @@ def test_an_environment_without_a_turn_limit_is_refused() -> None:
 def test_an_empty_panel_is_refused_by_name(sizes: dict[str, int]) -> None:
     text = fault(changed(panels__alfworld__sizes__dev=sizes))
     assert text.startswith("panels.alfworld: ")
-    assert "panel 'dev' is empty: give it at least one game in sizes.dev" in text
+    assert "panel 'dev' is empty: give it at least one task in sizes.dev" in text
 
 
 def test_a_panel_that_is_left_out_is_empty() -> None:
