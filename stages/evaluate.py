@@ -46,10 +46,10 @@ def run(env: str, agent: str, name: str, seed: int) -> str:
         folder += f"_s{seed}"
         system = System(name, adapter=DATA / "students" / folder / "adapter", seed=seed)
     runner = Runner(settings, env, agent, system)
-    runs = {str(panel): runner.play(str(panel)) for panel in settings.evaluate.panels}
-    write_run(DATA / "evals" / folder, "evaluate", runs)
-    results = ", ".join(f"{panel} {facts['successes']}/{facts['episodes']}" for panel, (_, facts) in runs.items())
-    return f"{folder}: {results}"
+    runs, facts = runner.play(*map(str, settings.evaluate.panels))
+    write_run(DATA / "evals" / folder, "evaluate", runs, facts)
+    results = ", ".join(f"{panel} {sum(e.success for e in run)}/{len(run)}" for panel, run in runs.items())
+    return f"{folder}: {results} in {facts['seconds']} s"
 
 
 if __name__ == "__main__":

@@ -55,9 +55,6 @@ class Axes(_Section):
         for name, values in self:
             if len(set(values)) != len(values):
                 raise ValueError(f"axis {name!r} names a value twice: {values}")
-        odd = sorted({cell.env for cell in self.cell} ^ set(self.env))
-        if odd:
-            raise ValueError(f"axes.env and the environments of axes.cell must be the same, but differ in {odd}")
         return self
 
 
@@ -124,6 +121,7 @@ class Withheld(_Section):
 class Warmup(_Section):
     enabled: bool
     seed: Count
+    cells: Annotated[list[Cell], Field(min_length=1)]
     withheld: Withheld
     strength: Literal["full"]
     hinted_share: Share
@@ -205,7 +203,19 @@ class Settings(_Section):
     stats: Stats
 
     @model_validator(mode="after")
-    def _turns(self) -> Settings:
+    def _cells(self) -> Settings:
+        for cell in [*self.axes.cell, *self.warmup.cells]:
+            if cell.env not in self.axes.env:
+                raise ValueError(f"axes.env lacks {cell.env}, which a cell of axes.cell or warmup.cells names")
+        for cell in self.axes.cell if self.warmup.enabled else []:
+            if cell not in self.warmup.cells:
+                raise ValueError(
+                    f"warmup.cells lacks {cell.agent} on {cell.env}: the model would not know that agent's format; add the cell"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _by_env(self) -> Settings:
         by_env = {
             "runner.max_turns": self.runner.max_turns,
             "hints.per_failure": self.hints.per_failure,

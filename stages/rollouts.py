@@ -18,8 +18,8 @@ def main() -> int:
 
 def run(env: str, agent: str) -> str:
     """Play, write, and say what came of it."""
-    episodes, facts = Runner(load(), env, agent, System("base")).play("train")
-    write_run(DATA / "rollouts" / f"{env}_{agent}", "rollouts", {"episodes": (episodes, facts)})
+    runs, facts = Runner(load(), env, agent, System("base")).play("train")
+    write_run(DATA / "rollouts" / f"{env}_{agent}", "rollouts", {"episodes": runs["train"]}, facts)
     return f"{facts['successes']} of {facts['episodes']} tasks solved in {facts['seconds']} s"
 
 

@@ -19,8 +19,8 @@ def main() -> int:
 
 def run(env: str, agent: str) -> str:
     """Play, write, and say what came of it."""
-    episodes, facts = Runner(load(), env, agent, System("rag", retrieval="rag")).play("train")
-    write_run(DATA / "teacher" / f"{env}_{agent}", "teacher", {"episodes": (episodes, facts)})
+    runs, facts = Runner(load(), env, agent, System("rag", retrieval="rag")).play("train")
+    write_run(DATA / "teacher" / f"{env}_{agent}", "teacher", {"episodes": runs["train"]}, facts)
     return f"{facts['successes']} of {facts['episodes']} tasks solved in {facts['seconds']} s"
 
 

@@ -47,7 +47,7 @@ def warm_up(settings: Settings, out: Path) -> str:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(SOURCE)
-    names = [f"{cell.env}_{cell.agent}" for cell in settings.axes.cell]
+    names = [f"{cell.env}_{cell.agent}" for cell in settings.warmup.cells]
     demos = [demo for name in names for demo in read(DEMOS / f"{name}.parquet", Demo)]
     encoded = [encode(tokenizer, demo.messages) for demo in demos]
     fitting = [e for e in encoded if len(e.input_ids) <= settings.warmup.max_tokens]

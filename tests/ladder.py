@@ -18,10 +18,10 @@ from stages.engines.base import Reply
 from stages.envs.base import EnvironmentFault, Observation, Task
 from stages.hinting.retrieval import Retriever
 from stages.records import Episode, Message
-from stages.runner.episodes import Play, play_panel
+from stages.runner.episodes import Play, play_tasks
 from stages.runner.journal import Journal
 
-PLAY = Play(system="base", seed=3, panel_sha256="f" * 64, model="m", max_turns=6, max_repeats=3)
+PLAY = Play(system="base", seed=3, panels={"train": "f" * 64}, model="m", max_turns=6, max_repeats=3)
 AGENT = React()
 IDENTITY: dict[str, Any] = {"play": vars(PLAY), "k": 3}
 NO_HINTS = Retriever("", [], 0, 0)
@@ -147,7 +147,7 @@ def play(
     settings: Play = PLAY,
 ) -> list[Episode]:
     with Journal(folder, identity) as journal:
-        return play_panel(tasks, settings, AGENT, engine, world.make, retriever, journal)
+        return play_tasks(tasks, settings, AGENT, engine, world.make, retriever, journal)
 
 
 def _child(folder: Path, tasks: int, seconds: float) -> None:
@@ -157,7 +157,7 @@ def _child(folder: Path, tasks: int, seconds: float) -> None:
         def make() -> Ladder:
             return Ladder(Counter(), lambda name: note(folder / "resets", name), seconds, folder / "tops")
 
-        play_panel(made, PLAY, AGENT, FakeEngine(up), make, NO_HINTS, journal)
+        play_tasks(made, PLAY, AGENT, FakeEngine(up), make, NO_HINTS, journal)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 
 import pytest
+from household import Household, task_of
 
 from stages.agents.react import React
 from stages.envs.alfworld import TASK_TYPE
@@ -209,6 +210,21 @@ def test_a_tool_named_as_its_verb_works(games: tuple[AlfworldEnvironment, list[T
     for shut in (False, True):
         tool = nonce.Tool("press", "flat", "press", shut)
         assert demos.play(env, cleaning, AGENT, (), tool, False, demos.random.Random(0)) is not None
+
+
+def test_a_made_up_place_with_a_door_shows_what_is_in_it_only_once_open() -> None:
+    home = Household({"sinkbasin 1": ["mug 1"], "shelf 1": []}, sentence="clean some mug and put it in shelf")
+    world = nonce.NonceTool(home, nonce.Tool("stamp", "stamped", "printer", True))
+    world.reset(task_of(home))
+    assert not world.step("open printer 1").valid
+    assert world.step("go to printer 1").text == "You arrive at printer 1. The printer 1 is closed."
+    opened = world.step("open printer 1")
+    assert (opened.text, opened.valid) == (
+        "You open the printer 1. The printer 1 is open. In it, you see a mug 1.",
+        True,
+    )
+    world.step("go to shelf 1")
+    assert world.step("go to printer 1").text == "You arrive at printer 1. The printer 1 is open. In it, you see a mug 1."
 
 
 def test_the_same_plan_gives_the_same_demonstrations(games: tuple[AlfworldEnvironment, list[Task]]) -> None:

@@ -96,7 +96,8 @@ def test_unknown_keys_are_refused(change: dict[str, Any], key: str) -> None:
     [
         ({"axes__env": []}, "axes.env"),
         ({"axes__cell": [{"env": "alfworld", "agent": "reakt"}]}, "axes.cell.0.agent"),
-        ({"axes__cell": [{"env": "alfworld", "agent": "react"}]}, "axes"),
+        ({"axes__env": ["alfworld"]}, "(top)"),
+        ({"axes__cell": [{"env": "alfworld", "agent": "act"}]}, "(top)"),
         ({"axes__seed": [-1]}, "axes.seed.0"),
         ({"axes__arm": ["sft", "dpo"]}, "axes.arm.1"),
         ({"panels__alfworld__seed": -1}, "panels.alfworld.seed"),

@@ -1,4 +1,4 @@
-"""Plays a panel: as many episodes at once as the engine has slots, every task exactly once."""
+"""Plays tasks: as many episodes at once as the engine has slots, every task exactly once."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ ATTEMPTS = 2  # at a task whose environment fails, before the failure is recorde
 
 @dataclass(frozen=True)
 class Play:
-    """What plays: the columns that all episodes of a run share, and the limits. `max_turns` counts replies, `max_repeats`
-    identical replies in a row that end an episode (the paper stops after 5)."""
+    """What plays what: the columns that all episodes of a run share, and the limits. `panels` maps each panel's name to its
+    hash; `max_turns` counts replies, `max_repeats` identical replies in a row that end an episode (the paper stops after 5)."""
 
     system: str
     seed: int
-    panel_sha256: str
+    panels: dict[str, str]
     model: str
     max_turns: int
     max_repeats: int
@@ -45,7 +45,7 @@ class _Live:
     turns: list[Turn] = field(default_factory=list)
 
 
-def play_panel(
+def play_tasks(
     tasks: Sequence[Task],
     play: Play,
     agent: Agent,
@@ -58,7 +58,7 @@ def play_panel(
     rollout = _Rollout(play, agent, engine, make_env, retriever, journal)
     done = {e.task_id: e for e in journal.finished.values()}
     waiting = [task for task in tasks if task.task_id not in done][::-1]
-    name = f"{play.system} on {tasks[0].panel}"
+    name = f"{play.system} on {' and '.join(play.panels)}"
     with tqdm(total=len(tasks), initial=len(done), desc=name, unit="episode", disable=None) as bar:
         while waiting or rollout.live:
             for episode in rollout.advance(waiting):
@@ -180,7 +180,7 @@ class _Rollout:
             system=play.system,
             seed=play.seed,
             panel=task.panel,
-            panel_sha256=play.panel_sha256,
+            panel_sha256=play.panels[task.panel],
             category=task.category,
             skill=task.skill,
             goal=task.goal,

@@ -1,4 +1,4 @@
-"""One system on one panel: puts environment, agent, engine, hints and journal together, as the settings say."""
+"""One system on its panels: puts environment, agent, engine, hints and journal together, as the settings say."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from stages.hinting.retrieval import Retriever
 from stages.params import Settings, SettingsError, of_env
 from stages.process import die_with_parent
 from stages.records import BankEntry, Episode, RecordError, read, write
-from stages.runner.episodes import Play, play_panel
+from stages.runner.episodes import Play, play_tasks
 from stages.runner.journal import Journal, JournalError
 
 DATA = Path("data")
@@ -93,23 +93,29 @@ class Runner:
         self._bank = [(e.entry_id, e.text, e.rank) for e in bank]
         self._engine: Engine | None = None
 
-    def play(self, panel: str) -> tuple[list[Episode], dict[str, Any]]:
-        """All episodes of a panel, and what the run took (not part of the records: it differs from run to run)."""
+    def play(self, *panels: str) -> tuple[dict[str, list[Episode]], dict[str, Any]]:
+        """The episodes of each panel, and what the run took (not part of the records: it differs from run to run).
+
+        The panels share one batch, which is narrow only once, at its end.
+        """
         root = DATA / "panels" / self.env
-        tasks, sha256 = load_panel(root, panel)
+        loaded = {name: load_panel(root, name) for name in panels}
+        tasks = [task for panel, _ in loaded.values() for task in panel]
+        hashes = {name: sha256 for name, (_, sha256) in loaded.items()}
         runner, system = self.settings.runner, self.system
         turns = of_env(runner.max_turns, self.env)
-        play = Play(system.name, system.seed, sha256, self.model, turns, runner.max_repeats)
+        play = Play(system.name, system.seed, hashes, self.model, turns, runner.max_repeats)
         with Journal(JOURNALS, self._identity(play)) as journal:
             resumed = len(journal.finished)
             if self._engine is None:
                 self._engine = open_engine(self.settings, self.agent, system.adapter)
             start = time.monotonic()
-            episodes = play_panel(
+            episodes = play_tasks(
                 tasks, play, get(self.agent), self._engine, lambda: make(self.env, root), self.retriever, journal
             )
             seconds = time.monotonic() - start
-        return episodes, _run_facts(episodes, resumed, seconds)
+        runs = {name: [e for e in episodes if e.panel == name] for name in panels}
+        return runs, _run_facts(episodes, resumed, seconds)
 
     def _identity(self, play: Play) -> dict[str, Any]:
         """All that determines an episode."""
@@ -141,14 +147,13 @@ def _run_facts(episodes: list[Episode], resumed: int, seconds: float) -> dict[st
     }
 
 
-def write_run(folder: Path, stage: str, runs: dict[str, tuple[list[Episode], dict[str, Any]]]) -> None:
-    """Write `<name>.parquet` for each run, all or nothing; what the runs took goes to data/timing/, beside the stage's
+def write_run(folder: Path, stage: str, tables: dict[str, list[Episode]], facts: dict[str, Any]) -> None:
+    """Write `<name>.parquet` for each table, all or nothing; what the run took goes to data/timing/, beside the stage's
     deterministic outputs."""
     with replacing(folder) as fresh:
-        for name, (episodes, _) in runs.items():
+        for name, episodes in tables.items():
             write(fresh / f"{name}.parquet", Episode, episodes)
     with atomic(TIMING / f"{stage}_{folder.name}.json") as temporary:
-        facts = {name: facts for name, (_, facts) in runs.items()}
         temporary.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 

@@ -29,8 +29,8 @@ TOOLS = (
 
 @dataclass(frozen=True)
 class Tool:
-    """A made-up verb, the adjective its goals use, and the class of place where it is done. `shut`: that place stands
-    closed, which does not matter, as with ALFWorld's own appliances."""
+    """A made-up verb, the adjective its goals use, and the class of place where it is done. `shut`: that place has a door,
+    which need not be open for the tool to work, as with ALFWorld's own appliances."""
 
     verb: str
     state: str
@@ -50,16 +50,25 @@ class NonceTool:
     def __init__(self, env: Environment, tool: Tool) -> None:
         self._env = env
         self._tool = tool
+        self._opened: set[str] = set()
 
     def reset(self, task: Task) -> Observation:
+        self._opened.clear()
         return self._shown(self._env.reset(task))
 
     def step(self, action: str) -> Observation:
         tool = self._tool
         action = re.sub(rf"^{tool.verb}\b", "clean", action)  # first: a verb may also be a place ("press")
-        return self._shown(self._env.step(re.sub(rf"\b{tool.place}\b", "sinkbasin", action)))
+        action = re.sub(rf"\b{tool.place}\b", "sinkbasin", action)
+        arrival = re.match(r"You arrive at (sinkbasin \d+)\. ", self._seen.text)
+        if tool.shut and arrival and action == f"open {arrival[1]}":
+            self._opened.add(arrival[1])
+            text = f"You open the {arrival[1]}. {self._seen.text[arrival.end() :]}"
+            return self._shown(replace(self._seen, text=text, valid=True))
+        return self._shown(self._env.step(action))
 
     def _shown(self, seen: Observation) -> Observation:
+        self._seen = seen
         return replace(seen, text=self.rename(seen.text), admissible=tuple(map(self.rename, seen.admissible)))
 
     def rename(self, text: str) -> str:
@@ -68,5 +77,9 @@ class NonceTool:
         text = re.sub(r"\bput a clean\b", f"put a {tool.state}", text)
         text = re.sub(r"\bclean\b", tool.verb, text)
         if tool.shut:
-            text = re.sub(r"On the (sinkbasin \d+), you see [^.]*\.", r"The \1 is closed.", text)
+            text = re.sub(r"On the (sinkbasin \d+), you see ([^.]*)\.", self._behind_a_door, text)
         return re.sub(r"\bsinkbasin\b", tool.place, text)
+
+    def _behind_a_door(self, contents: re.Match[str]) -> str:
+        place, things = contents.groups()
+        return f"The {place} is open. In it, you see {things}." if place in self._opened else f"The {place} is closed."

@@ -229,11 +229,13 @@ class Explorer:
         def fits(place: str) -> bool:
             if wanted == self.lamp:
                 return kind(place) in _LAMP_STANDS
-            return wanted in _HOLDS.get(kind(place), ()) and kind(place) != self.place
+            # A place of an unknown kind, as a made-up tool's, may hold anything.
+            return wanted in _HOLDS.get(kind(place), (wanted,)) and kind(place) != self.place
+
+        def rank(place: str) -> int:
+            return _ORDER.index(kind(place) if kind(place) in _ORDER else "sinkbasin")
 
         left = [p for p in self.places if p not in self.contents and fits(p)]
         if not left:
             raise Lost(f"no {wanted} in any place that may hold one")
-        return sorted(
-            left, key=lambda p: (_ORDER.index(kind(p)) if kind(p) in _ORDER else len(_ORDER), kind(p), _number(p))
-        )
+        return sorted(left, key=lambda p: (rank(p), kind(p), _number(p)))
