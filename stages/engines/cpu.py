@@ -94,7 +94,7 @@ class CpuEngine:
         config = self._model.config
         dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         blocks = slots * -(-self._context // BLOCK)
-        self._pool = BlockPool(config.num_hidden_layers, blocks, config.num_key_value_heads, dim)
+        self._pool = BlockPool(config.num_hidden_layers, blocks, config.num_key_value_heads, dim, dtype)
         self._sessions: dict[int, _Session] = {}
         self._opened = 0
         self._format = str(dtype).removeprefix("torch.")
@@ -180,22 +180,22 @@ class CpuEngine:
             stretches.append((state.blocks[: -(-end // BLOCK)], state.cached, k))
             state.cached = end
         place = torch.tensor(positions)
-        owner, masked = self._looks(writing)
+        owner, length = self._looks(writing)
         layout = Layout(
-            self._pool, torch.tensor(blocks), place % BLOCK, len(writing), owner, masked, stretches[len(writing) :]
+            self._pool, torch.tensor(blocks), place % BLOCK, len(writing), owner, length, stretches[len(writing) :]
         )
         body = self._model.get_decoder()
         out = body(input_ids=torch.tensor([ids]), position_ids=place[None], use_cache=False, layout=layout)
         return out.last_hidden_state[0]  # type: ignore[no-any-return]
 
     def _looks(self, writing: list[_Session]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Who looks into each block in use, and which of its positions lie beyond that conversation's end."""
+        """Who looks into each block in use, and how many positions there are from its first to that conversation's end."""
         owner = torch.full((self._pool.used,), len(writing))
         length = torch.zeros(self._pool.used, dtype=torch.long)
         for row, state in enumerate(writing):
             owner[state.blocks] = row
             length[state.blocks] = torch.arange(len(state.blocks)).mul_(-BLOCK).add_(state.cached)
-        return owner, (torch.arange(BLOCK)[None] >= length[:, None])[:, None, None]
+        return owner, length
 
     def _choose(self, logits: torch.Tensor, numbers: list[int]) -> list[int]:
         """The next token of each session: the likeliest, or a draw of the session's own generator."""
