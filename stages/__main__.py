@@ -2,16 +2,22 @@
 
 python -m stages profile cpu_study   merge profiles/cpu_study.yaml into params.yaml
 python -m stages verify              hash every output again and hold it against dvc.lock
+python -m stages shop                a WebShop site with the test panel's goals, on 127.0.0.1:3000
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import signal
 import sys
 from pathlib import Path
 
+from stages.envs.base import EnvironmentFault
+from stages.envs.panel import PanelError
 from stages.params import SettingsError
 from stages.profiles import apply_profile
+from stages.shop import open_shop
 from stages.verify import VerifyError, verify
 
 PROFILES = Path("profiles")
@@ -20,22 +26,50 @@ PROFILES = Path("profiles")
 def main() -> int:
     """Run one command; 1 when it finds a fault."""
     parser = argparse.ArgumentParser(prog="python -m stages", description="What is done by hand, beside `dvc repro`.")
-    commands = parser.add_subparsers(dest="command", required=True)
+    commands = parser.add_subparsers(required=True)
     profile = commands.add_parser("profile", help="merge a profile into params.yaml, keeping its comments")
     profile.add_argument("name", choices=sorted(p.stem for p in PROFILES.glob("*.yaml")))
-    commands.add_parser("verify", help="hash every output again and hold it against dvc.lock")
+    profile.set_defaults(run=_profile)
+    check = commands.add_parser("verify", help="hash every output again and hold it against dvc.lock")
+    check.set_defaults(run=_verify)
+    shop = commands.add_parser("shop", help="serve a WebShop site with a panel's goals, until interrupted")
+    shop.add_argument("--panel", default="test", help="whose task n the session fixed_<n> shops for (default: test)")
+    shop.add_argument("--host", default="127.0.0.1", help="address to bind to (default: this machine alone)")
+    shop.add_argument(
+        "--port", type=int, default=3000, help="0 takes any free one (default: 3000, as the official site)"
+    )
+    shop.set_defaults(run=_shop)
     args = parser.parse_args()
     try:
-        if args.command == "profile":
-            changed = apply_profile(Path("params.yaml"), PROFILES / f"{args.name}.yaml")
-            print("\n".join(changed) or "params.yaml holds these settings already")
-            return 0
-        faults = verify(Path("dvc.lock"))
-    except (SettingsError, VerifyError) as error:
+        return int(args.run(args))
+    except (SettingsError, VerifyError, PanelError, EnvironmentFault) as error:
         print(error, file=sys.stderr)
         return 1
+
+
+def _profile(args: argparse.Namespace) -> int:
+    changed = apply_profile(Path("params.yaml"), PROFILES / f"{args.name}.yaml")
+    print("\n".join(changed) or "params.yaml holds these settings already")
+    return 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    faults = verify(Path("dvc.lock"))
     print("\n".join(faults) or "every output is what dvc.lock says")
     return 1 if faults else 0
+
+
+def _shop(args: argparse.Namespace) -> int:
+    try:
+        site = open_shop(Path("data/panels/webshop"), args.panel, args.host, args.port)
+    except OSError as error:
+        print(f"cannot serve at {args.host}:{args.port}: {error}; choose another --port", file=sys.stderr)
+        return 1
+    with site:
+        print(f"{site.url}/fixed_0 shops for the first goal of the panel {args.panel!r}; stop with Ctrl-C", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.pause()
+    return 0
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.envs.panel import PanelError, load_panel
+from stages.envs.panel import PanelError, load_panel, panel_source
 from stages.files import atomic
 from stages.params import Settings, SettingsError, load
 from stages.records import SCHEMA_VERSION, BankEntry, Episode, Hint, Lesson, RecordError, read
@@ -51,8 +51,8 @@ def evaluated(settings: Settings, commit: str) -> tuple[list[SystemRow], list[Co
     """Rows of all systems and contrasts. Every run on a panel, whoever played it, must have met the same tasks."""
     systems: list[SystemRow] = []
     contrasts: list[ContrastRow] = []
-    for env in settings.axes.env:
-        study = study_of(env, settings)
+    for env in dict.fromkeys(cell.env for cell in settings.axes.cell):
+        study = study_of(env, settings, panel_source(DATA / "panels" / env))
         for panel in settings.evaluate.panels:
             agents = [cell.agent for cell in settings.axes.cell if cell.env == env]
             by_agent = {agent: read_runs(env, agent, panel, settings) for agent in agents}
@@ -63,12 +63,18 @@ def evaluated(settings: Settings, commit: str) -> tuple[list[SystemRow], list[Co
     return systems, contrasts
 
 
-def study_of(env: str, settings: Settings) -> Study:
+def study_of(env: str, settings: Settings, source: str) -> Study:
     """What of the settings stands beside an environment's figures; a warm-up that is off withholds nothing."""
-    source = str(settings.model_dump()["panels"].get(env, {}).get("source", ""))
+    if env == "webshop":
+        basis = "the reward's parts" if settings.hints.sees_parts else "the outcome alone, not the reward's parts"
+    else:
+        probes = settings.hints.probe_steps
+        basis = (
+            f"the environment's text, and up to {probes} steps of trying out" if probes else "the environment's text"
+        )
     if not settings.warmup.enabled:
-        return Study(panel_source=source)
-    return Study(tuple(settings.warmup.withheld.of(env)), str(settings.warmup.strength), source)
+        return Study((), "", source, basis)
+    return Study(tuple(settings.warmup.withheld.of(env)), str(settings.warmup.strength), source, basis)
 
 
 def panel_of(env: str, name: str) -> Panel:
@@ -106,7 +112,7 @@ def funnel_of(env: str, agent: str, settings: Settings) -> FunnelRow:
         hints=read(DATA / "hints" / name / "hints.parquet", Hint),
         bank=read(DATA / "hints" / name / "bank.parquet", BankEntry),
         arms={arm: read_lessons(DATA / "lessons" / f"{name}_{arm}") for arm in settings.axes.arm},
-        study=study_of(env, settings),
+        study=study_of(env, settings, panel_source(DATA / "panels" / env)),
         student_epochs=settings.students.epochs,
     )
 

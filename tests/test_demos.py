@@ -224,7 +224,9 @@ def test_a_made_up_place_with_a_door_shows_what_is_in_it_only_once_open() -> Non
         True,
     )
     world.step("go to shelf 1")
-    assert world.step("go to printer 1").text == "You arrive at printer 1. The printer 1 is open. In it, you see a mug 1."
+    assert (
+        world.step("go to printer 1").text == "You arrive at printer 1. The printer 1 is open. In it, you see a mug 1."
+    )
 
 
 def test_the_same_plan_gives_the_same_demonstrations(games: tuple[AlfworldEnvironment, list[Task]]) -> None:

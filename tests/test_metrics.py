@@ -331,9 +331,18 @@ def settings_with(settings: Settings, **sections: Any) -> Settings:
 def test_a_warmup_that_is_off_withholds_nothing() -> None:
     settings = load()
     warmup = settings.warmup.model_copy(update={"enabled": True, "withheld": Withheld(alfworld=["heat"])})
-    assert metrics.study_of("alfworld", settings_with(settings, warmup=warmup)) == Study(("heat",), "full", "generated")
+    on = metrics.study_of("alfworld", settings_with(settings, warmup=warmup), "generated")
+    assert (on.withheld, on.strength, on.panel_source) == (("heat",), "full", "generated")
     off = settings_with(settings, warmup=warmup.model_copy(update={"enabled": False}))
-    assert metrics.study_of("alfworld", off) == Study(panel_source="generated")
+    assert metrics.study_of("alfworld", off, "official") == Study((), "", "official", on.hint_basis)
+
+
+def test_what_the_hint_writer_saw_stands_beside_the_figures() -> None:
+    settings = load()
+    blind = settings_with(settings, hints=settings.hints.model_copy(update={"sees_parts": False, "probe_steps": 0}))
+    assert metrics.study_of("webshop", settings, "").hint_basis == "the reward's parts"
+    assert metrics.study_of("webshop", blind, "").hint_basis == "the outcome alone, not the reward's parts"
+    assert metrics.study_of("alfworld", blind, "").hint_basis == "the environment's text"
 
 
 def test_rows_show_test_unless_only_others_were_evaluated() -> None:

@@ -37,21 +37,31 @@ for out in map(pathlib.Path, outs):
 open("ran", "a").write(name + chr(10))
 """
 
-BEFORE_HINTS = {"panels@alfworld", "source", "demos@alfworld-react", "warmup", "base", "rollouts@alfworld-react"}
-STUDENTS = {
-    f"{stage}@alfworld-react-{arm}-0" for stage in ("students", "evaluate_students") for arm in ("sft", "distilled")
-}
-HINTED = {f"evaluate_hinted@alfworld-react-{retrieval}" for retrieval in ("rag", "random")}
-LESSONS = {"lessons@alfworld-react-sft", "lessons@alfworld-react-distilled"}
+ENVS = ("alfworld", "webshop")
 SHOWN = {"metrics", "report", "track"}
-TEACHING = {"teacher@alfworld-react"} | LESSONS | STUDENTS | HINTED | SHOWN
-EVERYTHING = BEFORE_HINTS | {"hints@alfworld-react", "evaluate@alfworld-react"} | TEACHING
+
+
+def of_cells(*stages: str) -> set[str]:
+    """Names of stages with their axes' values, once for each cell (which goes by its environment here)."""
+    names = [stage.partition("-") for stage in stages]
+    return {f"{name}@{env}{dash}{axes}" for name, dash, axes in names for env in ENVS}
+
+
+STUDENTS = of_cells(
+    *(f"{stage}-{arm}-0" for stage in ("students", "evaluate_students") for arm in ("sft", "distilled"))
+)
+HINTED = of_cells("evaluate_hinted-rag", "evaluate_hinted-random")
+LESSONS = of_cells("lessons-sft", "lessons-distilled")
+TEACHING = of_cells("teacher") | LESSONS | STUDENTS | HINTED | SHOWN
+BEFORE = {"source", "warmup", "base"} | of_cells("panels", "demos", "rollouts", "evaluate", "hints")
+EVERYTHING = BEFORE | TEACHING
 
 
 def with_stand_ins(graph: dict[str, Any]) -> dict[str, Any]:
     """The graph with every command replaced; names, axes, dependencies and outputs stay."""
     for name, stage in graph["stages"].items():
-        axes = "-".join(f"${{item.{axis}}}" for axis in stage.get("matrix", {}))
+        names = ["cell.env" if axis == "cell" else axis for axis in stage.get("matrix", {})]
+        axes = "-".join(f"${{item.{name}}}" for name in names)
         outs = [
             out if isinstance(out, str) else next(iter(out)) for out in stage.get("outs", []) + stage.get("metrics", [])
         ]
@@ -109,14 +119,14 @@ def test_nothing_changed_runs_nothing_but_the_projection_into_mlflow() -> None:
     ("key", "value", "reruns"),
     [
         ("hints.k", 2, TEACHING),
-        ("hints.max_chars", 100, {"hints@alfworld-react"} | TEACHING),
+        ("hints.max_chars", 100, of_cells("hints") | TEACHING),
         ("students.lora.r", 8, STUDENTS | SHOWN),
-        ("lessons.max_refused", 0, LESSONS | STUDENTS | SHOWN),
+        ("lessons.max_refused", {"alfworld": 3, "webshop": 3}, LESSONS | STUDENTS | SHOWN),
         ("stats.seed", 4, SHOWN),
         (
             "evaluate.panels",
             ["test"],
-            {"evaluate@alfworld-react"} | HINTED | SHOWN | {s for s in STUDENTS if "evaluate" in s},
+            of_cells("evaluate") | HINTED | SHOWN | {s for s in STUDENTS if "evaluate" in s},
         ),
     ],
 )
@@ -131,15 +141,27 @@ def test_another_training_seed_adds_students_and_leaves_the_others_alone() -> No
     assert repro() == {name.replace("-0", "-1") for name in STUDENTS} | SHOWN
 
 
+def test_one_environment_alone_leaves_the_warm_up_and_its_own_episodes_as_they_are() -> None:
+    change("axes.cell", [{"env": "webshop", "agent": "act"}])
+    assert repro() == SHOWN
+
+
+def test_a_setting_of_one_environments_panels_reruns_that_environment_alone() -> None:
+    change("panels.webshop.sizes.train.plain", 41)
+    ran = repro()
+    assert "panels@webshop" in ran
+    assert "panels@alfworld" not in ran
+
+
 def test_the_trainers_code_reruns_training_and_not_the_environments() -> None:
     module = Path("stages/training/trainer.py")
     module.write_text(module.read_text(encoding="utf-8") + "\n# another line\n", encoding="utf-8")
     ran = repro()
     assert {"warmup", "base"} | STUDENTS <= ran
-    assert not ran & {"panels@alfworld", "source", "demos@alfworld-react"}
+    assert not ran & ({"source"} | of_cells("panels", "demos"))
 
 
 def test_a_lost_output_is_taken_from_the_cache() -> None:
     shutil.rmtree("data/rollouts")
     assert repro() == {"track"}
-    assert Path("data/rollouts/alfworld_react/content").is_file()
+    assert Path("data/rollouts/webshop_act/content").is_file()

@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -35,7 +36,7 @@ def panel_sha256(tasks: Sequence[Task]) -> str:
 
 
 def write_panels(folder: Path, env: str, source: str, panels: Mapping[str, Sequence[Task]]) -> None:
-    """Write `tasks.parquet` and `panels.json`; `source` is where the tasks came from (`generated`, `official`).
+    """Write `tasks.parquet` and `panels.json`; `source` is where the tasks came from (`generated`, `official`; it may say more).
 
     All tasks' specs must have the same keys. The same panels give the same bytes.
     """
@@ -63,7 +64,7 @@ def load_panel(root: Path, name: str) -> tuple[list[Task], str]:
     Raises PanelError if the panel is missing or empty, or if its rows are not those the hash was taken of. The files
     that tasks name are checked by the environment, when it opens them.
     """
-    summary = _read_summary(root / PANELS_FILE)
+    summary = _read_summary(root / PANELS_FILE)["panels"]
     if name not in summary:
         raise PanelError(f"{root / PANELS_FILE}: there is no panel {name!r}, only {', '.join(sorted(summary))}")
     rows = _read_rows(root / TASKS_FILE, name)
@@ -86,9 +87,14 @@ def load_panel(root: Path, name: str) -> tuple[list[Task], str]:
     return tasks, found
 
 
-def _read_summary(path: Path) -> dict[str, dict[str, str]]:
+def panel_source(root: Path) -> str:
+    """Where the tasks came from, as the panels' builder wrote it. Raises PanelError if the panels are missing."""
+    return str(_read_summary(root / PANELS_FILE)["source"])
+
+
+def _read_summary(path: Path) -> dict[str, Any]:
     try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
+        summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise PanelError(f"{path}: can't be read ({error.strerror}). Build the panels: dvc repro panels") from error
     if summary.get("schema_version") != SCHEMA_VERSION:
@@ -96,8 +102,7 @@ def _read_summary(path: Path) -> dict[str, dict[str, str]]:
             f"{path}: expected schema_version {SCHEMA_VERSION}, found {summary.get('schema_version')}. "
             "Build the panels again: dvc repro panels"
         )
-    panels: dict[str, dict[str, str]] = summary["panels"]
-    return panels
+    return summary
 
 
 def _read_rows(path: Path, panel: str) -> list[dict[str, object]]:

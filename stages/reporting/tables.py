@@ -33,6 +33,7 @@ def headline(cell: Cell, rows: Sequence[SystemRow]) -> Table:
     columns += ["Known skills", f"Withheld skills ({rows[0].strength})"] if withheld else []
     columns += ["Score"] if scored else []
     columns += ["Steps", "Tokens an episode", "of these retrieval", "Computed tokens", "Tokens a success", "Refused"]
+    columns += ["Episodes with a refusal"]
     silent = any(row.unparsable_rate for row in rows)
     columns += ["Unreadable"] if silent else []
     lines = []
@@ -43,7 +44,7 @@ def headline(cell: Cell, rows: Sequence[SystemRow]) -> Table:
         line += [words.DASH if row.score is None else f"{row.score:.1f}"] if scored else []
         line += [f"{row.steps:.1f}", words.count(row.tokens_per_episode), words.count(row.tokens["retrieve"])]
         line += [words.count(row.computed_tokens_per_episode), words.count(row.cost["tokens_per_success"])]
-        line.append(words.percent(row.invalid_rate))
+        line += [words.percent(row.invalid_rate), words.percent(row.invalid_episodes)]
         lines.append([*line, *([words.percent(row.unparsable_rate)] if silent else [])])
     note = (
         "Interval: Wilson. Tokens are billed ones: the whole prompt of every turn, the replies and the choice of "
@@ -57,9 +58,12 @@ def categories(cell: Cell) -> Table:
     """Successes by task category, a line a system."""
     hidden = set(cell.systems[0].withheld)
     names = cell.categories
+    scored = any(row.score is not None for row in cell.systems)
     columns = ["System", *(f"{name} (withheld)" if name in hidden else name for name in names)]
-    lines = [[cell.name(r), *(words.share(r.by_category.get(name)) for name in names)] for r in cell.systems]
+    tell = words.share_and_score if scored else words.share
+    lines = [[cell.name(r), *(tell(r.by_category.get(name)) for name in names)] for r in cell.systems]
     note = "Exploratory: few tasks a category, no test was planned on them."
+    note += " Successes, and the mean score." if scored else ""
     return Table("By task category (exploratory)", columns, lines, note)
 
 

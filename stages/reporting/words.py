@@ -49,6 +49,11 @@ def share(found: Share | None) -> str:
     return f"{round(found['success'] * found['n'])}/{found['n']} ({100 * found['success']:.0f} %)"
 
 
+def share_and_score(found: Share | None) -> str:
+    """Successes, their rate and the mean reward x 100: `9/12 (75 %), 88.1`."""
+    return DASH if found is None or found["reward"] is None else f"{share(found)}, {100 * found['reward']:.1f}"
+
+
 def p_value(p: float | None) -> str:
     """A p-value to three decimals; smaller ones as a bound."""
     if p is None:

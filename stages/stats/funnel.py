@@ -25,6 +25,7 @@ class FunnelRow:
 
     `episodes` and `failures` are the base agent's, machine failures left out. `recovered` are tasks it failed and the
     hinted teacher solved, `lost` the reverse. `skills` is by agent (`base`, `teacher`), then known or withheld.
+    `hint_basis` says what the hint writer saw of a failure.
     `rules`: by the hint writer's rule, the hints written, the teacher episodes that were shown one (through its bank
     entry), and how many of these succeeded; an episode is shown several rules, so the columns do not add up. `lessons`,
     `lesson_tokens`, `trained_tokens`, `gates` and `dropped` are by arm. `tokens` are billed totals over all episodes of
@@ -48,6 +49,7 @@ class FunnelRow:
     skills: dict[str, dict[str, Share]]
     withheld: list[str]
     strength: str
+    hint_basis: str
     rules: dict[str, dict[str, int]]
     lessons: dict[str, int]
     lesson_tokens: dict[str, int]
@@ -95,6 +97,7 @@ def funnel_row(
         skills={"base": by_skill(base, study.withheld), "teacher": by_skill(hinted, study.withheld)},
         withheld=sorted(study.withheld),
         strength=study.strength,
+        hint_basis=study.hint_basis,
         rules=rule_use(hints, bank, hinted),
         lessons={arm: len(s.lessons) for arm, s in arms.items()},
         lesson_tokens={arm: sum(x.tokens for x in s.lessons) for arm, s in arms.items()},

@@ -26,10 +26,11 @@ class Panel:
 
 
 class Share(TypedDict):
-    """Successes among some tasks; the Wilson interval. Without a task, `success` is None."""
+    """Successes among some tasks; the Wilson interval; mean reward. Without a task, `success` and `reward` are None."""
 
     n: int
     success: float | None
+    reward: float | None
     success_low: float
     success_high: float
 
@@ -39,12 +40,14 @@ class Study:
     """Settings that stand beside every figure.
 
     `withheld` are the skills the base model's warm-up left out, `strength` is `full` (never shown) or
-    `hinted_only`; both empty without a warm-up. `panel_source` is `generated` when the tasks are no benchmark's.
+    `hinted_only`; both empty without a warm-up. `panel_source` begins with `generated` when the tasks are no benchmark's.
+    `hint_basis` is what the hint writer saw of a failure.
     """
 
     withheld: tuple[str, ...] = ()
     strength: str = ""
     panel_source: str = ""
+    hint_basis: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class SystemRow:
 
     `tokens_per_episode` is billed: every turn's whole prompt, the replies, and the choice of hints. The computed count
     deducts the prompt tokens that prefix reuse saved. `score` is mean reward x 100, on WebShop only. `invalid_rate` is
-    refused steps / steps, `unparsable_rate` turns without a readable action / turns. Machine failures are counted in
+    refused steps / steps, `invalid_episodes` the share of episodes with one, `unparsable_rate` turns without a readable action / turns. Machine failures are counted in
     `machine_failures` and nowhere else: n, rates and tokens are without them.
     """
 
@@ -75,6 +78,7 @@ class SystemRow:
     tokens: dict[str, float]
     cost: dict[str, float | None]
     invalid_rate: float
+    invalid_episodes: float
     unparsable_rate: float
     by_category: dict[str, Share]
     skills: dict[str, Share]
@@ -111,7 +115,8 @@ def share(episodes: Sequence[Episode]) -> Share:
     """Success among `episodes`, with its Wilson interval."""
     n, won = len(episodes), sum(e.success for e in episodes)
     low, high = wilson(won, n)
-    return {"n": n, "success": won / n if n else None, "success_low": low, "success_high": high}
+    reward = sum(e.reward for e in episodes) / n if n else None
+    return {"n": n, "success": won / n if n else None, "reward": reward, "success_low": low, "success_high": high}
 
 
 def by_skill(episodes: Sequence[Episode], withheld: Iterable[str]) -> dict[str, Share]:
@@ -183,6 +188,7 @@ def system_row(episodes: Sequence[Episode], study: Study, git_commit: str) -> Sy
             "computed_tokens_per_success": ran / won if won else None,
         },
         invalid_rate=sum(e.refused for e in played) / steps if steps else 0.0,
+        invalid_episodes=sum(e.refused > 0 for e in played) / n,
         unparsable_rate=sum(not t.action for e in played for t in e.turns) / turns if turns else 0.0,
         by_category={c: share([e for e in played if e.category == c]) for c in sorted({e.category for e in played})},
         skills=by_skill(played, study.withheld),
