@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from little_shop import SHELF, WANTED
 
 from stages.envs.base import EnvironmentFault, Task
 from stages.envs.webshop.catalogue import write_catalogue
 from stages.envs.webshop.environment import WebShopEnvironment, read_catalogue, read_spec
-from tests.little_shop import SHELF, WANTED
 
 
 @pytest.fixture(scope="module")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from little_shop import ANY_MUG, LUMO, NOOR, ODD, SHELF, WANTED, LittleShop
 
 from stages.envs.webshop.pages import LocalSite, Node, Page, PageError, Place, follow, from_path, to_path
 from stages.envs.webshop.views import VIEWS, render, shown
-from tests.little_shop import ANY_MUG, LUMO, NOOR, ODD, SHELF, WANTED, LittleShop
 
 LAMPS = Place("results", ("lamp",))
 

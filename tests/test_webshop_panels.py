@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,10 @@ from stages.envs.webshop.nouns import ListedNouns
 from stages.envs.webshop.official import FILES, read_official
 from stages.envs.webshop.panels import build_panels
 from stages.envs.webshop.records import Goal
+from stages.envs.webshop.remote import RemoteShop
 from stages.envs.webshop.vocabulary import KINDS, NOUNS
 from stages.params import WebshopPanels
+from stages.shop import open_shop
 
 PANELS = ("warmup", "train", "dev", "test")
 COMMITTED = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["panels"]["webshop"]
@@ -142,3 +145,15 @@ def test_official_files_take_the_same_way_in(tmp_path: Path, monkeypatch: pytest
     build_panels(settings(source="official", data_dir=str(tmp_path / "data"), seed=3, sizes=SMALL), tmp_path / "a")
     build_panels(settings(products=120, seed=3, sizes=SMALL), tmp_path / "b")
     assert (tmp_path / "a" / "tasks.parquet").read_bytes() == (tmp_path / "b" / "tasks.parquet").read_bytes()
+
+
+def test_a_panel_is_served_with_its_task_n_as_the_session_fixed_n(folder: Path) -> None:
+    tasks, _ = load_panel(folder, "dev")
+    here = WebShopEnvironment(folder)
+    with open_shop(folder, "dev", "127.0.0.1", 0) as site:
+        there = RemoteShop(site.url, timeout=60.0)
+        for number in (0, len(tasks) - 1):
+            task = tasks[number]
+            session = {"session": f"fixed_{number}", "instruction": task.goal}
+            assert there.reset(replace(task, spec=session)) == here.reset(task)
+            assert there.step(f"search[{task.goal}]") == here.step(f"search[{task.goal}]")

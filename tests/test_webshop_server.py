@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from little_shop import ANY_MUG, LUMO, NOOR, ODD, WANTED, LittleShop
 
 from stages.envs.base import EnvironmentFault, Observation, Task
 from stages.envs.webshop import remote
@@ -25,7 +26,6 @@ from stages.envs.webshop.pages import LocalSite, Node, Page, PageError, Place, t
 from stages.envs.webshop.remote import RemoteShop, read_nodes
 from stages.envs.webshop.server import ShopServer, serve
 from stages.envs.webshop.sessions import ClientSession
-from tests.little_shop import ANY_MUG, LUMO, NOOR, ODD, WANTED, LittleShop
 
 GOALS = [WANTED, ANY_MUG]
 PATIENT = 60.0  # seconds: a busy machine is no fault

@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 
 import pytest
+from little_shop import LUMO, SHELF, WANTED, LittleShop
 
 from stages.envs.webshop.pages import LocalSite
 from stages.envs.webshop.sessions import DIALECTS, MAX_SEARCH, Session, admissible
-from tests.little_shop import LUMO, SHELF, WANTED, LittleShop
 
 GOAL = WANTED.instruction
 
