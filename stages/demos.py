@@ -16,7 +16,7 @@ from stages.agents import get
 from stages.envs.base import EnvironmentFault
 from stages.envs.panel import PanelError, load_panel
 from stages.envs.registry import make
-from stages.params import Settings, SettingsError, load
+from stages.params import Settings, SettingsError, load, of_env
 from stages.records import Demo, write
 from stages.training import demos as household
 from stages.training import shop_demos as shop
@@ -49,7 +49,11 @@ def demonstrations(env: str, agent: str, settings: Settings) -> list[Demo]:
     root = DATA / "panels" / env
     tasks, _ = load_panel(root, "warmup")
     plan = household.Plan(
-        warmup.seed, warmup.withheld.of(env), warmup.hinted_share, warmup.nonce, warmup.recovery_share
+        warmup.seed,
+        warmup.withheld.of(env),
+        warmup.hinted_share,
+        of_env(warmup.nonce, env),
+        warmup.recovery_share,
     )
     demonstrate = shop.demonstrate if env == "webshop" else household.demonstrate
     return demonstrate(make(env, root), tasks, get(agent), plan)

@@ -125,7 +125,7 @@ class Warmup(_Section):
     withheld: Withheld
     strength: Literal["full"]
     hinted_share: Share
-    nonce: Count
+    nonce: dict[Env, Count]
     recovery_share: Share
     max_tokens: Positive
     epochs: Positive
@@ -220,6 +220,7 @@ class Settings(_Section):
             "runner.max_turns": self.runner.max_turns,
             "hints.per_failure": self.hints.per_failure,
             "lessons.max_refused": self.lessons.max_refused,
+            "warmup.nonce": self.warmup.nonce,
         }
         for key, values in by_env.items():
             missing = [env for env in self.axes.env if env not in values]

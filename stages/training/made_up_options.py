@@ -1,16 +1,19 @@
-"""Made-up choices: the real shop with one more group of options, which only a hint says to choose from.
+"""Made-up choices: the real shop with more groups of options, which only a hint says to choose from.
 
-`MadeUpOptions` wraps a WebShop environment in the papers' form: the instruction also names a value of a made-up group, item pages
-offer that group, and a purchase without the value scores as one with an option missed. Such demonstrations teach the use of hints in
-general: no real option is ever chosen in them.
+`MadeUpOptions` wraps a WebShop environment in the papers' form: item pages offer made-up groups, and the instruction names a value of
+most of them in the words it uses for real ones. They cost nothing and earn nothing: a demonstration chooses from a group if a hint
+names it, and leaves it alone if none does, so that only the hint tells. Such demonstrations teach the use of hints in general: no real
+option is ever chosen in them.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from stages.envs.base import Environment, Observation, Task
+from stages.envs.webshop.generator import options_clause
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "engraving": ("oak leaf", "anchor", "north star", "fern", "compass"),
@@ -29,62 +32,56 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "edition": ("spring", "autumn", "harbour", "meadow"),
     "seal": ("wax", "foil", "embossed", "stamped"),
 }
-_FORMS = ("with {value} {group}", "and the {group} should be {value}", "{group}: {value}", "in {value} {group}")
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A made-up group, the values offered, the one wanted, and how the instruction says so."""
+    """A made-up group, the values offered, and the one that the instruction names (empty: none)."""
 
     group: str
     values: tuple[str, ...]
-    wanted: str
-    phrase: str
+    named: str
 
 
-def draw_choice(rng: random.Random) -> Choice:
-    """A group and a wanted value at random."""
-    group = rng.choice(sorted(GROUPS))
-    values = rng.sample(GROUPS[group], rng.randint(2, 3))
-    wanted = rng.choice(values)
-    return Choice(group, tuple(values), wanted, rng.choice(_FORMS).format(group=group, value=wanted))
+def draw_choices(rng: random.Random) -> list[Choice]:
+    """One to three groups at random; the first is named in the instruction, of the others two in three."""
+    choices: list[Choice] = []
+    for group in rng.sample(sorted(GROUPS), rng.randint(1, 3)):
+        values = tuple(rng.sample(GROUPS[group], rng.randint(2, 3)))
+        named = not choices or rng.random() < 2 / 3
+        choices.append(Choice(group, values, rng.choice(values) if named else ""))
+    return choices
 
 
 class MadeUpOptions:
-    """A shop whose item pages offer one more group."""
+    """A shop whose item pages offer more groups. `rng` draws the instruction's wording."""
 
-    def __init__(self, env: Environment, choice: Choice) -> None:
-        self._env, self._choice = env, choice
-        self._at_item = self._chosen = False
+    def __init__(self, env: Environment, choices: Sequence[Choice], rng: random.Random) -> None:
+        self._env, self._choices = env, choices
+        self._clause = options_clause({c.group: c.named for c in choices if c.named}, rng)
+        self._offered = {value for choice in choices for value in choice.values}
         self._seen = Observation("", (), 0.0, False, True)
 
     def reset(self, task: Task) -> Observation:
-        self._at_item = self._chosen = False
         seen = self._env.reset(task)
-        cut = f" {self._choice.phrase}"
         head, comma, price = seen.text.partition(", and price lower than")
         if not comma:
             head, comma, price = seen.text.partition(" \n[Search]")
-        return self._shown(replace(seen, text=f"{head.rstrip()},{cut}{comma}{price}"))
+        return self._shown(replace(seen, text=f"{head.rstrip()}{self._clause}{comma}{price}"))
 
     def step(self, action: str) -> Observation:
         value = action.removeprefix("click[").removesuffix("]")
-        if self._at_item and value in self._choice.values:
-            self._chosen = value == self._choice.wanted
+        if "[Buy Now]" in self._seen.text and value in self._offered:
             return replace(self._seen, text=f"You have clicked {value}.", valid=True)
-        seen = self._env.step(action)
-        if seen.done and not self._chosen:
-            seen = replace(seen, reward=seen.reward / 2)
-        return self._shown(seen)
+        return self._shown(self._env.step(action))
 
     def _shown(self, seen: Observation) -> Observation:
-        self._at_item = "[Buy Now]" in seen.text
-        if self._at_item:
-            group = f"\n{self._choice.group} " + "".join(f"[{value}]" for value in self._choice.values)
+        if "[Buy Now]" in seen.text:
+            groups = "".join(f"\n{c.group} " + "".join(f"[{value}]" for value in c.values) for c in self._choices)
             seen = replace(
                 seen,
-                text=seen.text.replace("\n[< Prev] ", f"\n[< Prev] {group}", 1),
-                admissible=(*seen.admissible, *(f"click[{value}]" for value in self._choice.values)),
+                text=seen.text.replace("\n[< Prev] ", f"\n[< Prev] {groups}", 1),
+                admissible=(*seen.admissible, *(f"click[{value}]" for value in sorted(self._offered))),
             )
         self._seen = seen
         return seen

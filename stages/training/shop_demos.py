@@ -1,14 +1,14 @@
 """Warm-up demonstrations on WebShop: what the shopper thinks, does and sees, as chat conversations.
 
-They show how to search, compare and buy, for goals that want no option. How to choose one is shown on made-up groups alone, always with
-the hint that says so; real options are a skill that a study can withhold. Only purchases of reward 1 are kept.
+They show how to search, compare and buy, for goals that want no option. How to choose one is shown on made-up groups alone, and only where
+a hint says so; real options are a skill that a study can withhold. Only purchases of reward 1 are kept.
 """
 
 from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from tqdm import tqdm
 
@@ -18,9 +18,12 @@ from stages.envs.webshop.shopper import Lost, Shopper
 from stages.hinting.wording import OPTION_FORMS, SHOP_GENERIC
 from stages.records import SCHEMA_VERSION, Demo, Message
 from stages.training.demos import Plan
-from stages.training.made_up_options import Choice, MadeUpOptions, draw_choice
+from stages.training.made_up_options import GROUPS, Choice, MadeUpOptions, draw_choices
 
-MAX_STEPS = 8
+MAX_STEPS = 10
+_HINTED = 0.6  # of the made-up groups have their hint
+_SILENT = 0.4  # of the demonstrations whose made-up groups have none show no hint at all
+_NOISE = 0.3  # of the hinted demonstrations also show the hint of a group that is not there
 
 
 def option_hint(group: str, rng: random.Random) -> str:
@@ -29,18 +32,18 @@ def option_hint(group: str, rng: random.Random) -> str:
 
 
 def play(
-    env: Environment, task: Task, agent: Agent, hints: tuple[str, ...], choice: Choice | None
+    env: Environment, task: Task, agent: Agent, hints: tuple[str, ...], choose: Collection[str] = ()
 ) -> list[Message] | None:
-    """One demonstration as chat messages, or None where the shopper does not reach a reward of 1."""
-    world: Environment = MadeUpOptions(env, choice) if choice else env
-    seen = world.reset(task)
+    """One demonstration as chat messages, or None where the shopper does not reach a reward of 1. `choose` are the option groups that
+    it chooses from."""
+    seen = env.reset(task)
     messages = agent.prompt(task.env, seen.text, hints).messages()
     try:
-        shopper = Shopper(seen.text, [choice.group] if choice else [])
+        shopper = Shopper(seen.text, choose)
         for _ in range(MAX_STEPS):
             thought, action = shopper.decide()
             messages.append(Message("assistant", agent.render(thought, action), train=True))
-            seen = world.step(action)
+            seen = env.step(action)
             if seen.done:
                 return messages if seen.reward == 1.0 else None
             shopper.observe(seen.text)
@@ -50,19 +53,30 @@ def play(
     return None
 
 
-def _hints(first: str | None, rng: random.Random) -> tuple[str, ...]:
-    """One to three hints in random order: the useful one if there is any, others as noise."""
+def _hints(useful: Sequence[str], present: Collection[str], rng: random.Random) -> tuple[str, ...]:
+    """One to three hints in random order: the useful ones, others as noise. `present` are the made-up groups on the page."""
     noise = rng.sample(SHOP_GENERIC, 3)
-    if rng.random() < 0.5:
-        noise.insert(0, option_hint(draw_choice(rng).group, rng))
-    hints = [first] if first else []
-    hints += noise[: rng.randint(1, 3) - len(hints)]
+    if rng.random() < _NOISE:
+        noise.insert(0, option_hint(rng.choice(sorted(set(GROUPS) - set(present))), rng))
+    hints = [*useful, *noise[: rng.randint(max(1, len(useful)), 3) - len(useful)]]
     rng.shuffle(hints)
     return tuple(hints)
 
 
+def _made_up(
+    env: Environment, task: Task, agent: Agent, rng: random.Random
+) -> tuple[tuple[str, ...], list[Message] | None]:
+    """The hints and the messages of one demonstration in a shop with made-up groups."""
+    choices: list[Choice] = draw_choices(rng)
+    groups = [choice.group for choice in choices]
+    hinted = [group for group in groups if rng.random() < _HINTED]
+    silent = not hinted and rng.random() < _SILENT
+    hints = () if silent else _hints([option_hint(group, rng) for group in hinted], groups, rng)
+    return hints, play(MadeUpOptions(env, choices, rng), task, agent, hints, hinted)
+
+
 def demonstrate(env: Environment, tasks: Sequence[Task], agent: Agent, plan: Plan) -> list[Demo]:
-    """All demonstrations, in an order shuffled by the seed: each task of a known skill once, then again with a made-up group until
+    """All demonstrations, in an order shuffled by the seed: each task of a known skill once, then again with made-up groups until
     `plan.nonce` tries are used up."""
     known = [task for task in tasks if task.skill not in plan.withheld]
     plain = [task for task in known if task.skill == "plain"]
@@ -71,10 +85,11 @@ def demonstrate(env: Environment, tasks: Sequence[Task], agent: Agent, plan: Pla
     demos = []
     for number, (task, nonce) in enumerate(tqdm(jobs, desc="demonstrations", unit="demo", disable=None)):
         rng = random.Random(f"demo|{plan.seed}|{number}|{task.task_id}")
-        choice = draw_choice(rng) if nonce else None
-        hinted = nonce or rng.random() < plan.hinted_share
-        hints = _hints(option_hint(choice.group, rng) if choice else None, rng) if hinted else ()
-        messages = play(env, task, agent, hints, choice)
+        if nonce:
+            hints, messages = _made_up(env, task, agent, rng)
+        else:
+            hints = _hints((), (), rng) if rng.random() < plan.hinted_share else ()
+            messages = play(env, task, agent, hints)
         if messages is not None:
             name = hashlib.sha256(f"{plan.seed}|{number}|{task.task_id}|{agent.name}".encode()).hexdigest()[:16]
             kind = "nonce" if nonce else task.skill

@@ -140,13 +140,13 @@ def _instruction(asin: str, draft: _Draft, rng: random.Random) -> dict[str, Any]
     text = rng.choice(REQUESTS).format(f"{thing} that is {_listed(wanted)}")
     return {
         "asin": asin,
-        "instruction": text + _options_clause(options, rng) + ".",
+        "instruction": text + options_clause(options, rng) + ".",
         "instruction_attributes": wanted,
         "instruction_options": list(options.values()),
     }
 
 
-def _options_clause(options: Mapping[str, str], rng: random.Random) -> str:
+def options_clause(options: Mapping[str, str], rng: random.Random) -> str:
     said = []
     for group, value in options.items():
         other = OTHER_WORDS.get(value) if rng.random() < _OTHER_WORDS else None

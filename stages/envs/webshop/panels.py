@@ -92,7 +92,7 @@ def choose(
         for skill, count in sizes.get(panel, {}).items():
             fit = [
                 goal
-                for goal in pool
+                for goal in {(goal.asin, goal.instruction): goal for goal in pool}.values()
                 if (skill == "options") == bool(goal.options)
                 and (goal.asin, goal.instruction) not in used
                 and _free(taken.get(goal.asin), panel)
