@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,18 @@ from stages.envs.panel import load_panel
 from stages.envs.webshop.environment import WebShopEnvironment
 from stages.envs.webshop.panels import build_panels
 from stages.envs.webshop.reading import offers, option_groups, read_request
+from stages.envs.webshop.vocabulary import KINDS
 from stages.hinting import wording
 from stages.hinting.bank import build_bank
 from stages.hinting.feedback import write_hints
 from stages.params import WebshopPanels
-from stages.records import SCHEMA_VERSION, Episode, Hint, Part, Turn
+from stages.records import SCHEMA_VERSION, Demo, Episode, Hint, Part, Turn
 from stages.training.demos import Plan
-from stages.training.made_up_options import GROUPS, Choice, MadeUpOptions
+from stages.training.made_up_options import Choice, MadeUpOptions, draw_choices
 from stages.training.shop_demos import demonstrate, option_hint
 
 COMMITTED = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["panels"]["webshop"]
+REAL = {group for department in KINDS.values() for kind in department for group in kind.options}
 PLAN = Plan(3, ["options"], 0.5, 40, 0.0)
 AGENT = Act()
 
@@ -44,24 +47,57 @@ def tasks_of(folder: Path, skill: str) -> list[Task]:
     return [task for task in load_panel(folder, "warmup")[0] if task.skill == skill]
 
 
-def test_demonstrations_end_in_a_full_reward_and_never_choose_a_real_option(folder: Path) -> None:
+def test_demonstrations_end_in_a_purchase_and_never_choose_a_real_option(folder: Path) -> None:
     env, tasks = WebShopEnvironment(folder), load_panel(folder, "warmup")[0]
     demos = demonstrate(env, tasks, AGENT, PLAN)
     kinds = Counter(demo.kind for demo in demos)
     assert kinds["plain"] >= 10 and kinds["nonce"] >= 5 and set(kinds) == {"plain", "nonce"}
     real = {f"click[{v}]" for t in tasks for v in env_options(folder, t)}
     for demo in demos:
-        actions = [AGENT.parse(m.content).action for m in demo.messages if m.role == "assistant"]
+        actions = actions_of(demo)
         assert actions[0].startswith("search[") and actions[-1] == "click[Buy Now]"
         assert not real & set(actions)
-        made_up = [
-            a
-            for a in actions
-            if a.removeprefix("click[").removesuffix("]") in {v for vs in GROUPS.values() for v in vs}
-        ]
-        assert len(made_up) == (demo.kind == "nonce")
-        assert demo.hints or demo.kind == "plain"
     assert demonstrate(env, tasks, AGENT, PLAN) == demos
+
+
+def actions_of(demo: Demo) -> list[str]:
+    return [AGENT.parse(m.content).action for m in demo.messages if m.role == "assistant"]
+
+
+def test_of_the_made_up_groups_just_those_are_chosen_that_a_hint_and_the_instruction_name(folder: Path) -> None:
+    plan = Plan(5, ["options"], 0.5, 120, 0.0)
+    demos = demonstrate(WebShopEnvironment(folder), load_panel(folder, "warmup")[0], AGENT, plan)
+    cases: Counter[tuple[bool, bool]] = Counter()
+    for demo in demos:
+        request = read_request(demo.messages[1].content)
+        page = next(m.content for m in demo.messages if m.role == "user" and "[Buy Now]" in m.content)
+        groups = option_groups(page)
+        assert not REAL & set(groups)
+        for name, values in groups.items():
+            hinted = any(f"{{{name}}}" in hint for hint in demo.hints)
+            named = [f"click[{value}]" for value in values if request is not None and request.names(value)]
+            cases[hinted, bool(named)] += 1
+            chosen = [action for action in actions_of(demo) if action in {f"click[{value}]" for value in values}]
+            assert chosen == (named if hinted else [])
+            assert not hinted or demo.kind == "nonce"
+    assert all(cases[case] >= 3 for case in ((True, True), (True, False), (False, True), (False, False)))
+
+
+def test_options_that_are_not_withheld_are_chosen(folder: Path) -> None:
+    plan = Plan(5, [], 0.5, 0, 0.0)
+    demos = demonstrate(WebShopEnvironment(folder), load_panel(folder, "warmup")[0], AGENT, plan)
+    shown = [demo for demo in demos if demo.kind == "options"]
+    assert len(shown) >= 3
+    assert all(len(actions_of(demo)) > len(actions_of(demo)[:3]) for demo in shown)
+
+
+def test_no_made_up_name_is_a_real_ones() -> None:
+    rng = random.Random(0)
+    drawn = [choice for _ in range(500) for choice in draw_choices(rng, 1)]
+    assert all(choice.named in choice.values for choice in drawn if choice.named)
+    assert not REAL & {choice.group for choice in drawn}
+    values = {v for department in KINDS.values() for kind in department for vs in kind.options.values() for v in vs}
+    assert not values & {value for choice in drawn for value in choice.values}
 
 
 def env_options(folder: Path, task: Task) -> set[str]:
@@ -71,26 +107,24 @@ def env_options(folder: Path, task: Task) -> set[str]:
     return {value for values in shop.products[task.spec["asin"]].options.values() for value in values}
 
 
-def test_a_made_up_choice_counts_only_when_it_is_made(folder: Path) -> None:
-    choice = Choice("engraving", ("anchor", "fern"), "fern", "with fern engraving")
-    for task in tasks_of(folder, "plain"):
-        rewards = {}
-        for picked in ("", "anchor", "fern"):
-            shop = MadeUpOptions(WebShopEnvironment(folder), choice)
-            opening = shop.reset(task).text
-            request = read_request(opening)
-            assert request is not None and request.text.endswith(", with fern engraving")
-            found = offers(shop.step(f"search[{request.text}]").text)
-            page = shop.step(f"click[{found[0].asin}]")
-            assert option_groups(page.text)["engraving"] == ["anchor", "fern"]
-            assert "click[fern]" in page.admissible
-            if picked:
-                assert shop.step(f"click[{picked}]").text == f"You have clicked {picked}."
-            rewards[picked] = shop.step("click[Buy Now]").reward
-        if rewards["fern"]:
-            assert rewards[""] == rewards["anchor"] == rewards["fern"] / 2
-            return
-    pytest.fail("no task was rewarded")
+def test_made_up_groups_stand_in_the_instruction_and_on_the_page_and_cost_nothing(folder: Path) -> None:
+    choices = [Choice("engraving", ("anchor", "fern"), "fern"), Choice("seal", ("wax", "foil"), "")]
+    task = tasks_of(folder, "plain")[0]
+    rewards = set()
+    for picked in ("", "anchor", "fern"):
+        shop = MadeUpOptions(WebShopEnvironment(folder), choices, random.Random(1))
+        request = read_request(shop.reset(task).text)
+        assert request is not None and request.names("fern") and request.names("engraving")
+        assert not request.names("seal")
+        found = offers(shop.step(f"search[{request.text}]").text)
+        assert not shop.step("click[fern]").valid
+        page = shop.step(f"click[{found[0].asin}]")
+        assert option_groups(page.text) == {"engraving": ["anchor", "fern"], "seal": ["wax", "foil"]}
+        assert {"click[fern]", "click[wax]"} <= set(page.admissible)
+        if picked:
+            assert shop.step(f"click[{picked}]").text == f"You have clicked {picked}."
+        rewards.add(shop.step("click[Buy Now]").reward)
+    assert len(rewards) == 1
 
 
 def test_react_says_what_it_thinks(folder: Path) -> None:
@@ -199,8 +233,6 @@ def test_all_wordings_fit_and_options_rank_first_in_the_bank() -> None:
 
 
 def test_warm_up_hints_are_worded_as_the_writers(folder: Path) -> None:
-    import random
-
     texts = {option_hint("engraving", random.Random(n)) for n in range(20)}
     assert texts == {form.format(group="engraving") for form in wording.OPTION_FORMS}
 

@@ -1,37 +1,34 @@
-"""Made-up choices: the real shop with more groups of options, which only a hint says to choose from.
+"""Made-up options: the real shop with other groups of options than its own, which only a hint says to choose from.
 
-`MadeUpOptions` wraps a WebShop environment in the papers' form: item pages offer made-up groups, and the instruction names a value of
-most of them in the words it uses for real ones. They cost nothing and earn nothing: a demonstration chooses from a group if a hint
-names it, and leaves it alone if none does, so that only the hint tells. Such demonstrations teach the use of hints in general: no real
-option is ever chosen in them.
+`MadeUpOptions` wraps a WebShop environment in the papers' form: item pages offer made-up groups in place of their own, and the instruction
+names a value of most of them in the words it uses for real ones. They cost nothing and earn nothing: a demonstration chooses from a
+group if a hint names it, and leaves it alone if none does, so that only the hint tells. Such demonstrations teach the use of hints in general: no real
+option is ever shown in them. Names and values are many, since a model that meets few learns them by heart.
 """
 
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from stages.envs.base import Environment, Observation, Task
 from stages.envs.webshop.generator import options_clause
 
-GROUPS: dict[str, tuple[str, ...]] = {
-    "engraving": ("oak leaf", "anchor", "north star", "fern", "compass"),
-    "gift card": ("thank you", "get well", "good luck", "season greetings"),
-    "wrapping": ("kraft paper", "linen cloth", "silk ribbon", "newsprint"),
-    "delivery": ("by bicycle", "by courier", "locker drop", "front desk"),
-    "warranty": ("one year", "two years", "five years", "lifetime"),
-    "stitching": ("cross stitch", "zigzag", "herringbone", "plain seam"),
-    "charity": ("ocean fund", "tree fund", "book fund", "bee fund"),
-    "monogram": ("block letters", "script letters", "roman letters"),
-    "sticker": ("fragile", "handle with care", "keep dry", "this side up"),
-    "packing": ("straw", "bubble film", "paper wool", "foam"),
-    "handle": ("left side", "right side", "top mount", "loop"),
-    "emblem": ("lion", "falcon", "whale", "stag", "owl"),
-    "coating": ("matte", "glossy", "satin", "velvet"),
-    "edition": ("spring", "autumn", "harbour", "meadow"),
-    "seal": ("wax", "foil", "embossed", "stamped"),
-}
+_WHERE = ("", "", "inner", "outer", "upper", "lower", "front", "rear", "spare", "second", "main", "gift", "side", "top")
+_WHAT = (
+    "handle lid strap trim knob hinge cover base frame edge rim seal label pocket zipper collar cuff heel lace button clasp chain ring "
+    "band stitch print motif emblem badge logo sticker ribbon wrap box card tag bow charm cord plug switch dial lens nozzle wheel leg "
+    "panel tray hook mount bracket lining thread pin buckle sleeve grip foot cap"
+)
+_VALUES = (
+    "anchor fern maple comet harbour meadow river canyon lantern falcon whale stag owl lion tulip clover willow cedar pebble ember frost "
+    "dune cliff island bridge tower castle arrow feather shell pearl star moon planet rocket round oval hexagon diamond wavy zigzag "
+    "herringbone checked dotted striped matte glossy satin brushed hammered engraved stamped embossed braided woven quilted "
+    "single double triple narrow wide tall low left right early late morning evening spring autumn courier bicycle locker"
+)
+_UNITS = ("rows", "dots", "stripes", "knots", "mm", "holes", "pleats", "turns", "beads", "layers")
 
 
 @dataclass(frozen=True)
@@ -43,18 +40,36 @@ class Choice:
     named: str
 
 
-def draw_choices(rng: random.Random) -> list[Choice]:
-    """One to three groups at random; the first is named in the instruction, of the others two in three."""
+def draw_group(rng: random.Random) -> str:
+    """A group's name."""
+    return f"{rng.choice(_WHERE)} {rng.choice(_WHAT.split())}".strip()
+
+
+def draw_choices(rng: random.Random, least: int) -> list[Choice]:
+    """`least` to three groups; of those after the first `least`, two in three are named in the instruction."""
+    groups = list(dict.fromkeys(draw_group(rng) for _ in range(rng.randint(least, 3))))
+    stock = rng.sample(_VALUES.split(), 24)
+    units = rng.sample(_UNITS, 3)
     choices: list[Choice] = []
-    for group in rng.sample(sorted(GROUPS), rng.randint(1, 3)):
-        values = tuple(rng.sample(GROUPS[group], rng.randint(2, 3)))
-        named = not choices or rng.random() < 2 / 3
+    for group in groups:
+        values = _draw_values(rng, stock, units)
+        named = len(choices) < least or rng.random() < 2 / 3
         choices.append(Choice(group, values, rng.choice(values) if named else ""))
     return choices
 
 
+def _draw_values(rng: random.Random, stock: list[str], units: list[str]) -> tuple[str, ...]:
+    """Two to four values, taken out of the words that are left: of one word, of two, or of a number and a unit."""
+    count = rng.randint(2, 4)
+    if rng.random() < 0.4:
+        unit = units.pop()
+        return tuple(f"{number} {unit}" for number in sorted(rng.sample(range(2, 25), count)))
+    width = rng.randint(1, 2)
+    return tuple(" ".join(stock.pop() for _ in range(width)) for _ in range(count))
+
+
 class MadeUpOptions:
-    """A shop whose item pages offer more groups. `rng` draws the instruction's wording."""
+    """A shop whose item pages offer `choices` in place of their own options. `rng` draws the instruction's wording."""
 
     def __init__(self, env: Environment, choices: Sequence[Choice], rng: random.Random) -> None:
         self._env, self._choices = env, choices
@@ -78,10 +93,10 @@ class MadeUpOptions:
     def _shown(self, seen: Observation) -> Observation:
         if "[Buy Now]" in seen.text:
             groups = "".join(f"\n{c.group} " + "".join(f"[{value}]" for value in c.values) for c in self._choices)
-            seen = replace(
-                seen,
-                text=seen.text.replace("\n[< Prev] ", f"\n[< Prev] {groups}", 1),
-                admissible=(*seen.admissible, *(f"click[{value}]" for value in sorted(self._offered))),
+            text = re.sub(
+                r"\n\[< Prev\] (?:\n[^\[\n]+ (?:\[[^\n]+\])+)*", lambda _: f"\n[< Prev] {groups}", seen.text, count=1
             )
+            offered = tuple(f"click[{value}]" for value in sorted(self._offered))
+            seen = replace(seen, text=text, admissible=offered)
         self._seen = seen
         return seen

@@ -1,7 +1,7 @@
 """Warm-up demonstrations on WebShop: what the shopper thinks, does and sees, as chat conversations.
 
-They show how to search, compare and buy, for goals that want no option. How to choose one is shown on made-up groups alone, and only where
-a hint says so; real options are a skill that a study can withhold. Only purchases of reward 1 are kept.
+They show how to search, compare and buy, for goals that want no option. How to choose one is a skill that a study can withhold: then made-up
+groups stand on the pages in place of the real ones, and are chosen from only where a hint says so. Only purchases of reward 1 are kept.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ from stages.envs.webshop.shopper import Lost, Shopper
 from stages.hinting.wording import OPTION_FORMS, SHOP_GENERIC
 from stages.records import SCHEMA_VERSION, Demo, Message
 from stages.training.demos import Plan
-from stages.training.made_up_options import GROUPS, Choice, MadeUpOptions, draw_choices
+from stages.training.made_up_options import MadeUpOptions, draw_choices, draw_group
 
 MAX_STEPS = 10
-_HINTED = 0.6  # of the made-up groups have their hint
-_SILENT = 0.4  # of the demonstrations whose made-up groups have none show no hint at all
+_HINTED = 0.6  # of a demonstration's further made-up groups have their hint too
 _NOISE = 0.3  # of the hinted demonstrations also show the hint of a group that is not there
 
 
@@ -32,7 +31,7 @@ def option_hint(group: str, rng: random.Random) -> str:
 
 
 def play(
-    env: Environment, task: Task, agent: Agent, hints: tuple[str, ...], choose: Collection[str] = ()
+    env: Environment, task: Task, agent: Agent, hints: tuple[str, ...], choose: Collection[str] | None
 ) -> list[Message] | None:
     """One demonstration as chat messages, or None where the shopper does not reach a reward of 1. `choose` are the option groups that
     it chooses from."""
@@ -53,31 +52,21 @@ def play(
     return None
 
 
-def _hints(useful: Sequence[str], present: Collection[str], rng: random.Random) -> tuple[str, ...]:
-    """One to three hints in random order: the useful ones, others as noise. `present` are the made-up groups on the page."""
+def _hints(groups: Sequence[str], rng: random.Random) -> tuple[str, ...]:
+    """One to three hints in random order: those of the groups, others as noise."""
     noise = rng.sample(SHOP_GENERIC, 3)
     if rng.random() < _NOISE:
-        noise.insert(0, option_hint(rng.choice(sorted(set(GROUPS) - set(present))), rng))
-    hints = [*useful, *noise[: rng.randint(max(1, len(useful)), 3) - len(useful)]]
+        noise.insert(0, option_hint(draw_group(rng), rng))
+    hints = [option_hint(group, rng) for group in groups]
+    hints += noise[: rng.randint(max(1, len(hints)), 3) - len(hints)]
     rng.shuffle(hints)
     return tuple(hints)
 
 
-def _made_up(
-    env: Environment, task: Task, agent: Agent, rng: random.Random
-) -> tuple[tuple[str, ...], list[Message] | None]:
-    """The hints and the messages of one demonstration in a shop with made-up groups."""
-    choices: list[Choice] = draw_choices(rng)
-    groups = [choice.group for choice in choices]
-    hinted = [group for group in groups if rng.random() < _HINTED]
-    silent = not hinted and rng.random() < _SILENT
-    hints = () if silent else _hints([option_hint(group, rng) for group in hinted], groups, rng)
-    return hints, play(MadeUpOptions(env, choices, rng), task, agent, hints, hinted)
-
-
 def demonstrate(env: Environment, tasks: Sequence[Task], agent: Agent, plan: Plan) -> list[Demo]:
-    """All demonstrations, in an order shuffled by the seed: each task of a known skill once, then again with made-up groups until
-    `plan.nonce` tries are used up."""
+    """All demonstrations, in an order shuffled by the seed: each task of a known skill once, then plain ones again, with hints to choose from
+    made-up groups, until `plan.nonce` tries are used up."""
+    hidden = "options" in plan.withheld
     known = [task for task in tasks if task.skill not in plan.withheld]
     plain = [task for task in known if task.skill == "plain"]
     jobs = [(task, False) for task in known]
@@ -85,11 +74,11 @@ def demonstrate(env: Environment, tasks: Sequence[Task], agent: Agent, plan: Pla
     demos = []
     for number, (task, nonce) in enumerate(tqdm(jobs, desc="demonstrations", unit="demo", disable=None)):
         rng = random.Random(f"demo|{plan.seed}|{number}|{task.task_id}")
-        if nonce:
-            hints, messages = _made_up(env, task, agent, rng)
-        else:
-            hints = _hints((), (), rng) if rng.random() < plan.hinted_share else ()
-            messages = play(env, task, agent, hints)
+        choices = draw_choices(rng, least=int(nonce))
+        chosen = [c.group for n, c in enumerate(choices) if nonce and (n == 0 or rng.random() < _HINTED)]
+        hints = _hints(chosen, rng) if nonce or rng.random() < plan.hinted_share else ()
+        shop = MadeUpOptions(env, choices, rng) if nonce or hidden else env
+        messages = play(shop, task, agent, hints, chosen if nonce or hidden else None)
         if messages is not None:
             name = hashlib.sha256(f"{plan.seed}|{number}|{task.task_id}|{agent.name}".encode()).hexdigest()[:16]
             kind = "nonce" if nonce else task.skill

@@ -18,15 +18,15 @@ class Lost(RuntimeError):
 
 
 class Shopper:
-    """One task. `choose` are the option groups it chooses from when the instruction names one of their values."""
+    """One task. `choose` are the option groups it chooses from when the instruction names one of their values; None: all."""
 
-    def __init__(self, opening: str, choose: Collection[str] = ()) -> None:
+    def __init__(self, opening: str, choose: Collection[str] | None = None) -> None:
         request = read_request(opening)
         if request is None:
             raise Lost(f"no instruction in {opening[:80]!r}")
         self._request = request
         self._wanted = words(request.text)
-        self._choose = set(choose)
+        self._choose = choose
         self._chosen: set[str] = set()
         self._item = ""
         self._page = opening
@@ -57,7 +57,7 @@ class Shopper:
 
     def _at_item(self) -> tuple[str, str]:
         for name, values in option_groups(self._page).items():
-            if name not in self._choose or name in self._chosen:
+            if name in self._chosen or (self._choose is not None and name not in self._choose):
                 continue
             self._chosen.add(name)
             named = [value for value in values if self._request.names(value)]
