@@ -59,13 +59,14 @@ def draw_choices(rng: random.Random, least: int) -> list[Choice]:
 
 
 def _draw_values(rng: random.Random, stock: list[str], units: list[str]) -> tuple[str, ...]:
-    """Two to four values, taken out of the words that are left: of one word, of two, or of a number and a unit."""
+    """Two to four values: of one or two of the words that are left, or of numbers."""
     count = rng.randint(2, 4)
-    if rng.random() < 0.4:
-        unit = units.pop()
-        return tuple(f"{number} {unit}" for number in sorted(rng.sample(range(2, 25), count)))
-    width = rng.randint(1, 2)
-    return tuple(" ".join(stock.pop() for _ in range(width)) for _ in range(count))
+    width, unit = rng.randint(1, 2), units.pop()
+    if rng.random() < 0.5:
+        return tuple(" ".join(stock.pop() for _ in range(width)) for _ in range(count))
+    form = rng.choice(("{0} {unit}", "{0}", "{0}.5", "{0} x {1} {unit}", "row of {0}"))
+    numbers = sorted(rng.sample(range(2, 60), count))
+    return tuple(form.format(number, number + rng.randint(1, 30), unit=unit) for number in numbers)
 
 
 class MadeUpOptions:
