@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -157,3 +158,10 @@ def test_a_panel_is_served_with_its_task_n_as_the_session_fixed_n(folder: Path) 
             session = {"session": f"fixed_{number}", "instruction": task.goal}
             assert there.reset(replace(task, spec=session)) == here.reset(task)
             assert there.step(f"search[{task.goal}]") == here.step(f"search[{task.goal}]")
+
+
+def test_the_manifest_names_the_files_it_was_made_of_and_who_tagged_the_nouns(folder: Path) -> None:
+    manifest = json.loads((folder / "panels.json").read_text(encoding="utf-8"))
+    assert manifest["source"] == "generated, nouns: listed"
+    assert set(manifest["files"]) == set(FILES["1000"])
+    assert all(len(digest) == 64 for digest in manifest["files"].values())

@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import polars as pl
@@ -35,8 +36,15 @@ def panel_sha256(tasks: Sequence[Task]) -> str:
     return digest.hexdigest()
 
 
-def write_panels(folder: Path, env: str, source: str, panels: Mapping[str, Sequence[Task]]) -> None:
-    """Write `tasks.parquet` and `panels.json`; `source` is where the tasks came from (`generated`, `official`; it may say more).
+def write_panels(
+    folder: Path,
+    env: str,
+    source: str,
+    panels: Mapping[str, Sequence[Task]],
+    files: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Write `tasks.parquet` and `panels.json`; `source` is where the tasks came from (`generated`, `official`; it may say more), `files`
+    maps the files they were made of to their SHA-256.
 
     All tasks' specs must have the same keys. The same panels give the same bytes.
     """
@@ -53,6 +61,7 @@ def write_panels(folder: Path, env: str, source: str, panels: Mapping[str, Seque
         "schema_version": SCHEMA_VERSION,
         "env": env,
         "source": source,
+        "files": dict(files),
         "panels": {name: {"n": len(panel), "sha256": panel_sha256(panel)} for name, panel in panels.items()},
     }
     (folder / PANELS_FILE).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")

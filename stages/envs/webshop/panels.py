@@ -54,7 +54,7 @@ def build_panels(settings: WebshopPanels, folder: Path) -> None:
                 ]
                 for panel in ("warmup", "train", "dev", "test")
             }
-            write_panels(fresh, "webshop", f"{settings.source}, nouns: {data.nouns}", tasks)
+            write_panels(fresh, "webshop", f"{settings.source}, nouns: {data.nouns}", tasks, data.files)
     except (OfficialError, NounError) as error:
         raise PanelError(str(error)) from error
 
