@@ -83,7 +83,7 @@ def _search(task: Task) -> str:
 
 
 def _first_product(seen: Observation) -> str:
-    return next(a for a in seen.admissible if a.startswith("click[b0"))
+    return next(a for a in seen.admissible if a.lower().startswith("click[b0"))
 
 
 def _large(folder: Path, queries: list[str]) -> dict[str, float]:

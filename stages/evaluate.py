@@ -14,7 +14,7 @@ import sys
 
 from stages.params import load
 from stages.process import die_with_parent
-from stages.runner.study import DATA, FAULTS, Runner, System, write_run
+from stages.runner.study import DATA, FAULTS, Runner, System
 
 RETRIEVAL = ("rag", "constant", "random")
 STUDENTS = ("sft", "distilled")
@@ -47,7 +47,7 @@ def run(env: str, agent: str, name: str, seed: int) -> str:
         system = System(name, adapter=DATA / "students" / folder / "adapter", seed=seed)
     runner = Runner(settings, env, agent, system)
     runs, facts = runner.play(*map(str, settings.evaluate.panels))
-    write_run(DATA / "evals" / folder, "evaluate", runs, facts)
+    runner.write(DATA / "evals" / folder, "evaluate", runs, facts)
     results = ", ".join(f"{panel} {sum(e.success for e in run)}/{len(run)}" for panel, run in runs.items())
     return f"{folder}: {results} in {facts['seconds']} s"
 

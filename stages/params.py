@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 PARAMS = Path("params.yaml")
 
 Env = Literal["alfworld", "webshop"]
-AgentName = Literal["react", "act"]
+AgentName = Literal["react", "act", "stateact"]
 Arm = Literal["sft", "distilled"]
 Retrieval = Literal["rag", "constant", "random"]
 Panel = Literal["warmup", "train", "dev", "test"]

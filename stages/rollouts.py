@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 
 from stages.params import load
-from stages.runner.study import DATA, Runner, System, play_stage, write_run
+from stages.runner.study import DATA, Runner, System, play_stage
 
 
 def main() -> int:
@@ -18,8 +18,9 @@ def main() -> int:
 
 def run(env: str, agent: str) -> str:
     """Play, write, and say what came of it."""
-    runs, facts = Runner(load(), env, agent, System("base")).play("train")
-    write_run(DATA / "rollouts" / f"{env}_{agent}", "rollouts", {"episodes": runs["train"]}, facts)
+    runner = Runner(load(), env, agent, System("base"))
+    runs, facts = runner.play("train")
+    runner.write(DATA / "rollouts" / f"{env}_{agent}", "rollouts", {"episodes": runs["train"]}, facts)
     return f"{facts['successes']} of {facts['episodes']} tasks solved in {facts['seconds']} s"
 
 

@@ -128,13 +128,13 @@ class World:
         return Ladder(self.broken, self.resets.append)
 
 
-def task(number: int, steps: int = 2, **spec: Any) -> Task:
+def task(number: int, steps: int = 2, panel: str = "train", **spec: Any) -> Task:
     category = "put" if number % 2 else "heat"
-    return Task(f"t{number}", "alfworld", "train", category, f"climb {steps}", {"steps": steps, **spec})
+    return Task(f"t{number}", "alfworld", panel, category, f"climb {steps}", {"steps": steps, **spec})
 
 
 def up(messages: Sequence[Message]) -> str:
-    return AGENT.render(f"After {len(messages)} messages, I climb.", "up")
+    return AGENT.render(f"After {len(messages)} messages, I climb.", "up", {})
 
 
 def play(

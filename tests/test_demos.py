@@ -10,6 +10,7 @@ import pytest
 from household import Household, task_of
 
 from stages.agents.react import React
+from stages.agents.stateact import StateAct
 from stages.envs.alfworld import TASK_TYPE
 from stages.envs.alfworld.environment import AlfworldEnvironment
 from stages.envs.alfworld.explorer import Explorer, Lost, listed
@@ -261,3 +262,25 @@ def test_an_explorer_gives_up_on_what_it_cannot_read_or_find() -> None:
         for _ in range(10):
             _, action = explorer.decide()
             explorer.observe(action, f"You arrive at {action.removeprefix('go to ')}. You see nothing.")
+
+
+def test_stateact_says_where_it_is_and_what_it_holds(games: tuple[AlfworldEnvironment, list[Task]]) -> None:
+    env, tasks = games
+    task = next(task for task in tasks if task.category == "put")
+    agent = StateAct()
+    messages = demos.play(env, task, agent, (), None, False, demos.random.Random(0))
+    assert messages is not None
+    at, hand = "middle of the room", "nothing"
+    for message in messages:
+        if message.role != "assistant":
+            continue
+        goal, location, inventory, *_ = message.content.splitlines()
+        assert (goal, location, inventory) == (
+            f"Goal: {task.goal.rstrip('.')}",
+            f"Location: {at}",
+            f"Inventory: {hand}",
+        )
+        verb, _, rest = agent.parse(message.content).action.partition(" ")
+        at = rest.removeprefix("to ") if verb == "go" else at
+        hand = rest.split(" from ")[0] if verb == "take" else hand
+    assert hand != "nothing"

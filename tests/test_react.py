@@ -73,11 +73,11 @@ def test_a_reply_that_goes_in_circles_is_read_at_once(filler: str) -> None:
 @pytest.mark.parametrize("thought", ["", "I need a mug. Places: bed 1, desk 1.", "a: b"])
 @pytest.mark.parametrize("action", ["look", "take mug 1 from desk 1", ""])
 def test_what_is_rendered_is_read_back(thought: str, action: str) -> None:
-    assert AGENT.parse(AGENT.render(thought, action)) == Decision(thought, action)
+    assert AGENT.parse(AGENT.render(thought, action, {"Goal": "x"})) == Decision(thought, action)
 
 
 def test_a_reply_stops_before_it_writes_the_observation_or_a_second_thought() -> None:
-    reply = AGENT.render("a", "look")
+    reply = AGENT.render("a", "look", {})
     assert not any(stop in reply for stop in AGENT.stop)
     for invented in ("\nObservation: On the desk 1, you see a mug 1.", "\nThink: next"):
         assert any((reply + invented).index(stop) == len(reply) for stop in AGENT.stop if stop in reply + invented)

@@ -13,6 +13,7 @@ from structure import ROOT
 
 from stages.agents.act import Act
 from stages.agents.react import React
+from stages.agents.stateact import StateAct
 from stages.envs.base import Task
 from stages.envs.panel import load_panel
 from stages.envs.webshop.environment import WebShopEnvironment
@@ -127,6 +128,21 @@ def test_made_up_groups_stand_in_the_instruction_and_on_the_page_and_cost_nothin
     assert len(rewards) == 1
 
 
+def test_stateact_says_what_it_has_selected(folder: Path) -> None:
+    agent = StateAct()
+    demos = demonstrate(WebShopEnvironment(folder), tasks_of(folder, "plain"), agent, PLAN)
+    demo = next(d for d in demos if any("You have clicked" in m.content for m in d.messages))
+    replies = [m.content for m in demo.messages if m.role == "assistant"]
+    request = read_request(demo.messages[1].content)
+    assert request is not None
+    assert all(reply.startswith(f"Goal: {request.text}\nSelection: ") for reply in replies)
+    selected = [reply.splitlines()[1].removeprefix("Selection: ") for reply in replies]
+    opened = next(a for a in (agent.parse(reply).action for reply in replies) if a.startswith("click[B"))
+    value = next(m.content for m in demo.messages if "You have clicked" in m.content)
+    assert selected[0] == "nothing"
+    assert selected[-1].startswith(f"{opened[6:-1]}, ") and value[17:-1] in selected[-1]
+
+
 def test_react_says_what_it_thinks(folder: Path) -> None:
     demos = demonstrate(WebShopEnvironment(folder), tasks_of(folder, "plain"), React(), PLAN)
     first = next(m.content for m in demos[0].messages if m.role == "assistant")
@@ -237,7 +253,7 @@ def test_warm_up_hints_are_worded_as_the_writers(folder: Path) -> None:
     assert texts == {form.format(group="engraving") for form in wording.OPTION_FORMS}
 
 
-@pytest.mark.parametrize("agent", [Act(), React()])
+@pytest.mark.parametrize("agent", [Act(), React(), StateAct()])
 @pytest.mark.parametrize(
     ("reply", "action"),
     [
@@ -253,5 +269,5 @@ def test_replies_are_read(agent: Any, reply: str, action: str) -> None:
 
 
 def test_act_renders_no_thought() -> None:
-    assert AGENT.render("I think.", "click[x]") == "Action: click[x]"
+    assert AGENT.render("I think.", "click[x]", {"Goal": "x"}) == "Action: click[x]"
     assert AGENT.parse("Well.\nAction: click[x]").thought == ""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from stages.agents.act import Act
 from stages.agents.base import Agent
 from stages.agents.react import React
+from stages.agents.stateact import StateAct
 
-AGENTS: dict[str, Agent] = {agent.name: agent for agent in (React(), Act())}
+AGENTS: dict[str, Agent] = {agent.name: agent for agent in (React(), Act(), StateAct())}
 
 
 def get(name: str) -> Agent:

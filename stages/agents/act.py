@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from stages.agents.base import Decision, Prompt, first_action
@@ -27,5 +28,5 @@ class Act:
         found = first_action(reply)
         return Decision("", found[1].strip()) if found else Decision(reply.strip(), "")
 
-    def render(self, thought: str, action: str) -> str:
+    def render(self, thought: str, action: str, state: Mapping[str, str]) -> str:
         return f"Action: {action}"

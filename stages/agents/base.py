@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -49,8 +50,9 @@ class Agent(Protocol):
 
     def parse(self, reply: str) -> Decision: ...
 
-    def render(self, thought: str, action: str) -> str:
-        """The reply that `parse` reads back as this thought and action."""
+    def render(self, thought: str, action: str, state: Mapping[str, str]) -> str:
+        """The reply that `parse` reads back as this thought and action. `state` is what the demonstrator knows of itself, by the name of the
+        line that an agent with a state would say it in."""
         ...
 
 

@@ -7,6 +7,7 @@ reply holds both lines.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from stages.agents.base import Decision, Prompt, first_action
@@ -37,5 +38,5 @@ class React:
         thought = _THOUGHT.search(reply, 0, action.start())
         return Decision(thought[1].strip() if thought else "", action[1].strip())
 
-    def render(self, thought: str, action: str) -> str:
+    def render(self, thought: str, action: str, state: Mapping[str, str]) -> str:
         return f"Think: {thought}\nAction: {action}"

@@ -92,6 +92,7 @@ class Runner:
         self.retriever = Retriever(system.retrieval, bank, settings.hints.k, system.seed)
         self._bank = [(e.entry_id, e.text, e.rank) for e in bank]
         self._engine: Engine | None = None
+        self._journals: list[Journal] = []
 
     def play(self, *panels: str) -> tuple[dict[str, list[Episode]], dict[str, Any]]:
         """The episodes of each panel, and what the run took (not part of the records: it differs from run to run).
@@ -106,6 +107,7 @@ class Runner:
         turns = of_env(runner.max_turns, self.env)
         play = Play(system.name, system.seed, hashes, self.model, turns, runner.max_repeats)
         with Journal(JOURNALS, self._identity(play)) as journal:
+            self._journals.append(journal)
             resumed = len(journal.finished)
             if self._engine is None:
                 self._engine = open_engine(self.settings, self.agent, system.adapter)
@@ -116,6 +118,17 @@ class Runner:
             seconds = time.monotonic() - start
         runs = {name: [e for e in episodes if e.panel == name] for name in panels}
         return runs, _run_facts(episodes, resumed, seconds)
+
+    def write(self, folder: Path, stage: str, tables: dict[str, list[Episode]], facts: dict[str, Any]) -> None:
+        """Write `<name>.parquet` for each table, all or nothing; what the run took goes to data/timing/, beside the stage's
+        deterministic outputs. The journals have done their work then, and a later run plays anew."""
+        with replacing(folder) as fresh:
+            for name, episodes in tables.items():
+                write(fresh / f"{name}.parquet", Episode, episodes)
+        with atomic(TIMING / f"{stage}_{folder.name}.json") as temporary:
+            temporary.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        for journal in self._journals:
+            journal.discard()
 
     def _identity(self, play: Play) -> dict[str, Any]:
         """All that determines an episode."""
@@ -145,16 +158,6 @@ def _run_facts(episodes: list[Episode], resumed: int, seconds: float) -> dict[st
         "reply_tokens": sum(e.reply_tokens for e in episodes),
         "machine": platform.machine(),
     }
-
-
-def write_run(folder: Path, stage: str, tables: dict[str, list[Episode]], facts: dict[str, Any]) -> None:
-    """Write `<name>.parquet` for each table, all or nothing; what the run took goes to data/timing/, beside the stage's
-    deterministic outputs."""
-    with replacing(folder) as fresh:
-        for name, episodes in tables.items():
-            write(fresh / f"{name}.parquet", Episode, episodes)
-    with atomic(TIMING / f"{stage}_{folder.name}.json") as temporary:
-        temporary.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 
 def play_stage(stage: str, run: Callable[[str, str], str], argv: Sequence[str] | None = None) -> int:

@@ -87,7 +87,7 @@ def play(
             if mistake:
                 recover = False
                 thought, action = mistake
-            messages.append(Message("assistant", agent.render(thought, action), train=mistake is None))
+            messages.append(Message("assistant", agent.render(thought, action, explorer.state), train=mistake is None))
             seen = world.step(action)
             if seen.done:
                 return messages

@@ -41,7 +41,7 @@ def play(
         shopper = Shopper(seen.text, choose)
         for _ in range(MAX_STEPS):
             thought, action = shopper.decide()
-            messages.append(Message("assistant", agent.render(thought, action), train=True))
+            messages.append(Message("assistant", agent.render(thought, action, shopper.state), train=True))
             seen = env.step(action)
             if seen.done:
                 return messages if seen.reward == 1.0 else None

@@ -94,6 +94,7 @@ class Explorer:
         goal = next((m for p in _GOALS if (m := re.fullmatch(p, sentence.strip().rstrip(".")))), None)
         if goal is None:
             raise Lost(f"can't read the task in {sentence!r}")
+        self.goal = goal[0]
         parts = goal.groupdict()
         word = parts.get("verb") or parts.get("state")
         self.verb = (states or {"hot": "heat"}).get(word, word) if word else None
@@ -112,6 +113,11 @@ class Explorer:
         self.refused = False
         self.noted: set[str] = set()
         self._route_for: tuple[str, int] | None = None
+
+    @property
+    def state(self) -> dict[str, str]:
+        """What it knows of itself before it acts."""
+        return {"Goal": self.goal, "Location": self.at or "middle of the room", "Inventory": self.hand or "nothing"}
 
     def observe(self, action: str, text: str) -> None:
         """Take in what an action led to."""

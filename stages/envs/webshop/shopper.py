@@ -10,6 +10,7 @@ from collections.abc import Collection
 
 from stages.envs.webshop.reading import offers, option_groups, read_request, words
 
+_CLICKED = "You have clicked "
 _PAGES = 3  # of results looked through at most
 
 
@@ -28,14 +29,23 @@ class Shopper:
         self._wanted = words(request.text)
         self._choose = choose
         self._chosen: set[str] = set()
-        self._item = ""
+        self._best = ""  # the product it means to open
+        self._selection = ["nothing"]
         self._page = opening
         self._pages = 0
 
+    @property
+    def state(self) -> dict[str, str]:
+        """What it knows of itself before it acts."""
+        return {"Goal": self._request.text, "Selection": ", ".join(self._selection)}
+
     def observe(self, text: str) -> None:
         """Take in what the last action led to."""
-        if not text.startswith("You have clicked"):
-            self._page = text
+        if text.startswith(_CLICKED):
+            self._selection.append(text.removeprefix(_CLICKED).rstrip("."))
+            return
+        self._page = text
+        self._selection = [self._best if "[Buy Now]" in text else "nothing"]
 
     def decide(self) -> tuple[str, str]:
         """The next thought and action. Raises `Lost`."""
@@ -53,6 +63,7 @@ class Shopper:
                 raise Lost("nothing that can be paid for")
             return "None of these is cheap enough.", "click[Next >]"
         best = max(fitting, key=lambda offer: len(words(offer.title) & self._wanted))
+        self._best = best.asin
         return f"{best.asin} fits best and costs {best.price:.2f}.", f"click[{best.asin}]"
 
     def _at_item(self) -> tuple[str, str]:

@@ -1,0 +1,66 @@
+"""A system on its panels: played in one go, kept apart, and played anew once they are written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from ladder import FakeEngine, World, task, up
+from structure import ROOT
+
+from stages.envs.panel import load_panel, write_panels
+from stages.params import load
+from stages.records import Episode, read
+from stages.runner import study
+from stages.runner.study import Runner, StudyError, System
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A project folder with two panels of ladders and a base model's identity."""
+    monkeypatch.chdir(tmp_path)
+    Path("data/base/model").mkdir(parents=True)
+    identity = {"source": "tiny", "weights_sha256": "ab" * 32}
+    Path("data/base/model/identity.json").write_text(json.dumps(identity), encoding="utf-8")
+    Path("data/panels/alfworld").mkdir(parents=True)
+    panels = {name: [task(n, panel=name) for n in numbers] for name, numbers in (("dev", (1, 2)), ("test", (3, 4, 5)))}
+    write_panels(Path("data/panels/alfworld"), "alfworld", "generated", panels)
+    world = World()
+    monkeypatch.setattr(study, "make", lambda env, root: world.make())
+    monkeypatch.setattr(study, "open_engine", lambda settings, agent, adapter: FakeEngine(up))
+    return world
+
+
+def runner() -> Runner:
+    return Runner(load(ROOT / "params.yaml"), "alfworld", "react", System("base"))
+
+
+def test_panels_are_played_together_and_kept_apart(world: World) -> None:
+    runs, facts = runner().play("dev", "test")
+    assert {panel: [e.task_id for e in run] for panel, run in runs.items()} == {
+        "dev": ["t1", "t2"],
+        "test": ["t3", "t4", "t5"],
+    }
+    for panel, run in runs.items():
+        assert {(e.panel, e.panel_sha256) for e in run} == {(panel, load_panel(Path("data/panels/alfworld"), panel)[1])}
+        assert {e.model for e in run} == {"tiny@abababababab"}
+    assert (facts["episodes"], facts["resumed"], facts["successes"]) == (5, 0, 5)
+
+
+def test_what_was_not_written_is_resumed_and_what_was_is_played_anew(world: World) -> None:
+    runner().play("dev")
+    again = runner()
+    runs, facts = again.play("dev")
+    assert (facts["resumed"], len(world.resets)) == (2, 2)
+    again.write(Path("data/evals/x"), "evaluate", runs, facts)
+    assert read(Path("data/evals/x/dev.parquet"), Episode) == runs["dev"]
+    assert json.loads(Path("data/timing/evaluate_x.json").read_text(encoding="utf-8")) == facts
+    _, facts = runner().play("dev")
+    assert (facts["resumed"], len(world.resets)) == (0, 4)
+
+
+def test_a_missing_base_model_is_named(world: World) -> None:
+    Path("data/base/model/identity.json").unlink()
+    with pytest.raises(StudyError, match=r"identity\.json: no such file; run `dvc repro base`"):
+        runner()
