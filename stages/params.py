@@ -239,10 +239,13 @@ def parse(values: dict[str, Any], where: str) -> Settings:
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        faults = [
-            f"  {'.'.join(map(str, e['loc'])) or '(top)'}: {e['msg']}, found {e['input']!r}" for e in error.errors()
-        ]
+        faults = [f"  {_fault('.'.join(map(str, e['loc'])), e['msg'], e['input'])}" for e in error.errors()]
         raise SettingsError(f"{where}: {len(faults)} unusable setting(s)\n" + "\n".join(faults)) from None
+
+
+def _fault(key: str, message: str, found: object) -> str:
+    """A fault in one line; those of settings that don't fit together name them, and need no copy of all settings."""
+    return f"{key}: {message}, found {found!r}" if key else f"(top): {message}"
 
 
 def load(path: Path = PARAMS) -> Settings:

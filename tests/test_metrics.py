@@ -69,7 +69,7 @@ def test_machine_failures_are_no_evidence() -> None:
 def test_no_success_has_no_price_and_nothing_withheld_no_rate() -> None:
     row = system_row(run("base", lambda t, c: False), Study(), "")
     assert row.cost["tokens_per_success"] is None
-    assert row.skills["withheld"] == {"n": 0, "success": None, "success_low": 0.0, "success_high": 1.0}
+    assert row.skills["withheld"] == {"n": 0, "success": None, "reward": None, "success_low": 0.0, "success_high": 1.0}
 
 
 def test_webshop_has_a_score_and_unparsable_turns_are_counted() -> None:
@@ -215,7 +215,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A small finished study: panels, episodes of six systems on two panels, hints, lessons and their gates."""
     settings = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
     settings["axes"] = {
-        "env": ["alfworld"],
+        "env": ["alfworld", "webshop"],
         "cell": [{"env": "alfworld", "agent": "react"}],
         "arm": ["sft", "distilled"],
         "seed": [0],
