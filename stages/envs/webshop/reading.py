@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 _CAP = re.compile(r",? and price lower than (\d+(?:\.\d+)?) dollars")
 _PRODUCT = re.compile(r"\n\[(B\w{9})\] \n(.*?) \n(\$[\d.,]+(?: to \$[\d.,]+)?) ")
-_GROUP = re.compile(r"\n([a-z][^\[\]\n]*) ((?:\[[^\[\]\n]+\])+)")
+_GROUP = re.compile(r"\n([a-z][^\[\]\n]*) ((?:\[+[^\[\]\n]+\]+)+)")
 
 
 @dataclass(frozen=True)
