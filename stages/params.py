@@ -118,7 +118,29 @@ class Withheld(_Section):
         return list(self.model_dump()[env])
 
 
-class Warmup(_Section):
+class Training(_Section):
+    """What determines a training run besides its data and seed.
+
+    The learning rate rises over the share `rise` of all steps, then falls along `schedule`. A step sees `batch_size` x `accumulation`
+    examples a process. `quantize` 4bit keeps the frozen base in NF4 (QLoRA, arXiv 2305.14314). Conversations of more than `max_tokens`
+    are left out, never cut.
+    """
+
+    epochs: Positive
+    learning_rate: Annotated[float, Field(gt=0, lt=1)]
+    schedule: Literal["cosine", "linear"]
+    rise: Annotated[float, Field(ge=0, lt=1)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    batch_size: Positive
+    accumulation: Positive
+    max_tokens: Positive
+    gradient_checkpointing: bool
+    quantize: Literal["none", "4bit"]
+    lora: Lora
+
+
+class Warmup(Training):
     enabled: bool
     seed: Count
     cells: Annotated[list[Cell], Field(min_length=1)]
@@ -126,12 +148,8 @@ class Warmup(_Section):
     strength: Literal["full"]
     hinted_share: Share
     nonce: dict[Env, Count]
+    shown: dict[Env, Annotated[float, Field(gt=0, le=1)]]
     recovery_share: Share
-    max_tokens: Positive
-    epochs: Positive
-    learning_rate: Annotated[float, Field(gt=0, lt=1)]
-    batch_size: Positive
-    lora: Lora
 
 
 class Engine(_Section):
@@ -148,6 +166,16 @@ class Engine(_Section):
                 f"a reply of max_new_tokens {self.max_new_tokens} leaves no room in a context of {self.context}"
             )
         return self
+
+
+class AgentSettings(_Section):
+    """How agents are prompted, whatever their form. `shots`: worked examples in every prompt but the students'; `category`: what hints and
+    examples are chosen by, the task's own (`oracle`, as in the paper) or read from its instruction (`inferred`, as a deployed agent must);
+    `corrections`: times in a row that an unreadable reply is answered with a request for another, before it is played as it is."""
+
+    shots: dict[Env, Count]
+    category: Literal["oracle", "inferred"]
+    corrections: Annotated[int, Field(ge=0, le=1)]
 
 
 class Runner(_Section):
@@ -170,14 +198,6 @@ class Lessons(_Section):
     ngram: Annotated[int, Field(ge=2)]
 
 
-class Students(_Section):
-    epochs: Positive
-    learning_rate: Annotated[float, Field(gt=0, lt=1)]
-    batch_size: Positive
-    max_tokens: Positive
-    lora: Lora
-
-
 class Evaluate(_Section):
     panels: Annotated[list[Literal["dev", "test"]], Field(min_length=1)]
 
@@ -194,11 +214,12 @@ class Settings(_Section):
     panels: Panels
     model: Model
     warmup: Warmup
+    agent: AgentSettings
     engine: Engine
     runner: Runner
     hints: Hints
     lessons: Lessons
-    students: Students
+    students: Training
     evaluate: Evaluate
     stats: Stats
 
@@ -215,12 +236,23 @@ class Settings(_Section):
         return self
 
     @model_validator(mode="after")
+    def _nothing_withheld_is_shown(self) -> Settings:
+        for env, number in self.agent.shots.items():
+            if number and self.warmup.enabled and self.warmup.withheld.of(env):
+                raise ValueError(
+                    f"agent.shots shows examples of what warmup.withheld withholds on {env}; set one of them to nothing"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _by_env(self) -> Settings:
         by_env = {
             "runner.max_turns": self.runner.max_turns,
             "hints.per_failure": self.hints.per_failure,
             "lessons.max_refused": self.lessons.max_refused,
             "warmup.nonce": self.warmup.nonce,
+            "warmup.shown": self.warmup.shown,
+            "agent.shots": self.agent.shots,
         }
         for key, values in by_env.items():
             missing = [env for env in self.axes.env if env not in values]

@@ -17,7 +17,7 @@ from stages.files import replacing
 from stages.params import SettingsError, load
 from stages.process import die_with_parent
 from stages.records import Lesson, RecordError, read
-from stages.training.trainer import Recipe, TrainingError, train
+from stages.training.trainer import TrainingError, train
 
 DATA = Path("data")
 BASE = DATA / "base" / "model"
@@ -50,8 +50,7 @@ def teach(lessons: list[Lesson], seed: int, out: Path) -> str:
     settings = load()
     s = settings.students
     tokenizer = AutoTokenizer.from_pretrained(BASE)
-    recipe = Recipe(s.epochs, s.learning_rate, s.batch_size, s.lora.r, s.lora.alpha, s.lora.dropout, seed)
-    curve = train(BASE, [encode(tokenizer, lesson.messages) for lesson in lessons], recipe, out / "adapter")
+    curve = train(BASE, [encode(tokenizer, lesson.messages) for lesson in lessons], s, seed, out / "adapter")
     (out / "curve.jsonl").write_text("".join(json.dumps(row) + "\n" for row in curve), encoding="utf-8")
     facts = {
         "schema_version": 1,
