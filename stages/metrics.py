@@ -22,7 +22,7 @@ from typing import Any
 
 from stages.envs.panel import PanelError, load_panel, panel_source
 from stages.files import atomic
-from stages.params import Settings, SettingsError, load
+from stages.params import Settings, SettingsError, load, of_env
 from stages.records import SCHEMA_VERSION, BankEntry, Episode, Hint, Lesson, RecordError, read
 from stages.stats.contrasts import PRIMARY_PANEL, ContrastRow, contrast_rows
 from stages.stats.funnel import FunnelRow, LessonSet, funnel_row
@@ -72,9 +72,15 @@ def study_of(env: str, settings: Settings, source: str) -> Study:
         basis = (
             f"the environment's text, and up to {probes} steps of trying out" if probes else "the environment's text"
         )
-    if not settings.warmup.enabled:
-        return Study((), "", source, basis)
-    return Study(tuple(settings.warmup.withheld.of(env)), str(settings.warmup.strength), source, basis)
+    withheld = settings.warmup.withheld.of(env) if settings.warmup.enabled else []
+    return Study(
+        withheld=tuple(withheld),
+        strength=str(settings.warmup.strength) if settings.warmup.enabled else "",
+        panel_source=source,
+        hint_basis=basis,
+        category_basis=str(settings.agent.category),
+        shots=of_env(settings.agent.shots, env),
+    )
 
 
 def panel_of(env: str, name: str) -> Panel:

@@ -246,7 +246,7 @@ class Settings(_Section):
 
     @model_validator(mode="after")
     def _by_env(self) -> Settings:
-        by_env = {
+        by_env: dict[str, Mapping[Env, Any]] = {
             "runner.max_turns": self.runner.max_turns,
             "hints.per_failure": self.hints.per_failure,
             "lessons.max_refused": self.lessons.max_refused,

@@ -178,9 +178,7 @@ def test_accumulated_batches_make_the_step_of_one_large_batch(
 def test_label_smoothing_counts_in_the_loss(tiny_llama: Path, examples: list[Encoded], tmp_path: Path) -> None:
     still = RECIPE.model_copy(update={"epochs": 1, "learning_rate": 1e-12, "batch_size": 12})
     plain = train(tiny_llama, examples, still, SEED, tmp_path / "plain")
-    smooth = train(
-        tiny_llama, examples, still.model_copy(update={"label_smoothing": 0.1}), SEED, tmp_path / "smooth"
-    )
+    smooth = train(tiny_llama, examples, still.model_copy(update={"label_smoothing": 0.1}), SEED, tmp_path / "smooth")
     assert smooth[0]["loss"] != pytest.approx(plain[0]["loss"], rel=1e-4)
 
 

@@ -22,6 +22,7 @@ _SETTING = {
     "webshop": "You shop on a website through text.",
 }
 _HOLDS = {"alfworld": "", "webshop": ", which holds search[words] or click[something in brackets]"}
+_NEXT = "A new task begins."
 _HINTS = "Hints from earlier tasks. Use them silently, never quote them."
 
 
@@ -35,10 +36,19 @@ class Prompt:
     opening: str
 
     def messages(self) -> list[Message]:
-        """System message (instructions, then the hint block if any hint is there), the examples, and the opening observation."""
+        """System message (instructions, then the hint block if any hint is there), the examples, and the opening observation,
+        users and assistants taking turns."""
         block = "".join(f"\n- {hint}" for hint in self.hints)
         system = f"{self.instructions}\n{_HINTS}{block}" if block else self.instructions
-        return [Message("system", system), *self.shots, Message("user", self.opening)]
+        messages = [Message("system", system)]
+        for message in (*self.shots, Message("user", self.opening)):
+            last = messages[-1]
+            # Chat templates want users and assistants to take turns: an example's end and the next opening are one message.
+            if message.role == last.role:
+                messages[-1] = Message(last.role, f"{last.content}\n\n{_NEXT}\n\n{message.content}")
+            else:
+                messages.append(message)
+        return messages
 
 
 @dataclass(frozen=True)
@@ -97,7 +107,7 @@ class Agent:
     def _said(self, text: str) -> dict[str, str]:
         names = {name for labels in self.labels.values() for name in labels}
         marks = [mark for mark in _LABEL.finditer(text) if mark[1] in names]
-        ends = [mark.start() for mark in marks[1:]] + [len(text)]
+        ends = [*(mark.start() for mark in marks), len(text)][1:]
         return {mark[1]: text[mark.end() : end].strip() for mark, end in zip(marks, ends, strict=True)}
 
     def _example(self, shot: Shot) -> list[Message]:

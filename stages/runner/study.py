@@ -18,7 +18,7 @@ from stages.engines.base import Engine, EngineFault
 from stages.engines.cpu import CpuEngine
 from stages.envs.base import EnvironmentFault
 from stages.envs.panel import PanelError, load_panel
-from stages.envs.registry import make
+from stages.envs.registry import category_reader, make
 from stages.files import atomic, replacing
 from stages.hinting.retrieval import Retriever
 from stages.params import Settings, SettingsError, of_env
@@ -31,6 +31,8 @@ DATA = Path("data")
 JOURNALS = Path(".cache/journal")
 BASE = DATA / "base" / "model"
 TIMING = DATA / "timing"
+CODE = Path(__file__).parents[1]
+PLAYING = ("agents", "engines", "envs", "hinting", "runner")
 
 
 class StudyError(RuntimeError):
@@ -91,6 +93,7 @@ class Runner:
             bank = read(DATA / "hints" / f"{env}_{agent}" / "bank.parquet", BankEntry)
         self.retriever = Retriever(system.retrieval, bank, settings.hints.k, system.seed)
         self._bank = [(e.entry_id, e.text, e.rank) for e in bank]
+        self._category = category_reader(env, settings.agent.category, DATA / "panels" / env)
         self._engine: Engine | None = None
         self._journals: list[Journal] = []
 
@@ -104,16 +107,33 @@ class Runner:
         tasks = [task for panel, _ in loaded.values() for task in panel]
         hashes = {name: sha256 for name, (_, sha256) in loaded.items()}
         runner, system = self.settings.runner, self.system
-        turns = of_env(runner.max_turns, self.env)
-        play = Play(system.name, system.seed, hashes, self.model, turns, runner.max_repeats)
-        with Journal(JOURNALS, self._identity(play)) as journal:
+        # Students have learnt what examples would show them.
+        examples = 0 if system.adapter else of_env(self.settings.agent.shots, self.env)
+        play = Play(
+            system=system.name,
+            seed=system.seed,
+            panels=hashes,
+            model=self.model,
+            max_turns=of_env(runner.max_turns, self.env),
+            max_repeats=runner.max_repeats,
+            shots=examples,
+            corrections=self.settings.agent.corrections,
+        )
+        with Journal(JOURNALS, self._identity(play), code_sha256()) as journal:
             self._journals.append(journal)
             resumed = len(journal.finished)
             if self._engine is None:
                 self._engine = open_engine(self.settings, self.agent, system.adapter)
             start = time.monotonic()
             episodes = play_tasks(
-                tasks, play, get(self.agent), self._engine, lambda: make(self.env, root), self.retriever, journal
+                tasks,
+                play,
+                get(self.agent),
+                self._engine,
+                lambda: make(self.env, root),
+                self._category,
+                self.retriever,
+                journal,
             )
             seconds = time.monotonic() - start
         runs = {name: [e for e in episodes if e.panel == name] for name in panels}
@@ -140,7 +160,16 @@ class Runner:
             "bank": self._bank,
             "k": self.settings.hints.k,
             "engine": self.settings.engine.model_dump(),
+            "category": self.settings.agent.category,
         }
+
+
+def code_sha256() -> str:
+    """Digest of the code that episodes depend on, so that a stage that was killed, edited and run again does not take up old ones."""
+    digest = hashlib.sha256()
+    for path in sorted(p for part in PLAYING for p in (CODE / part).rglob("*.py")):
+        digest.update(path.relative_to(CODE).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def _run_facts(episodes: list[Episode], resumed: int, seconds: float) -> dict[str, Any]:

@@ -40,7 +40,8 @@ class SupervisedTrainer(SFTTrainer):
         self.curve: list[dict[str, float]] = []
         self._tokens = 0
         super().__init__(**settings)
-        supervise(self.model.get_base_model(), self.args.label_smoothing_factor)
+        adapted: Any = self.model
+        supervise(adapted.get_base_model(), self.args.label_smoothing_factor)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None

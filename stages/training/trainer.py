@@ -72,7 +72,8 @@ def _load(base: Path, quantize: str) -> tuple[Any, Any]:
 
     options: dict[str, Any] = {}
     if quantize == "4bit":
-        options["quantization_config"] = BitsAndBytesConfig(
+        quantization: Any = BitsAndBytesConfig
+        options["quantization_config"] = quantization(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
@@ -82,7 +83,9 @@ def _load(base: Path, quantize: str) -> tuple[Any, Any]:
         tokenizer = AutoTokenizer.from_pretrained(base)
         return AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16, **options), tokenizer
     except ImportError as error:
-        raise TrainingError(f"quantize: {quantize} needs a GPU and the extra: pip install 'hintdistill[gpu]' ({error})") from error
+        raise TrainingError(
+            f"quantize: {quantize} needs a GPU and the extra: pip install 'hintdistill[gpu]' ({error})"
+        ) from error
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise TrainingError(f"cannot load the model {base}: {error}; run `dvc repro`") from error
 
