@@ -82,7 +82,8 @@ def run(env: str, agent: str, arm: str, settings: Settings, tokenizer: Any, data
     def encode(messages: Sequence[Message]) -> chat.Encoded:
         return chat.encode(tokenizer, messages)
 
-    limits = Limits(of_env(settings.lessons.max_refused, env), settings.lessons.ngram, settings.students.max_tokens)
+    longest = of_env(settings.students, env).max_tokens
+    limits = Limits(of_env(settings.lessons.max_refused, env), settings.lessons.ngram, longest)
     lessons, dropped = build_lessons(arm, episodes, agents.get(agent), encode, limits)
     if not lessons:
         raise LessonError(

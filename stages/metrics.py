@@ -119,7 +119,7 @@ def funnel_of(env: str, agent: str, settings: Settings) -> FunnelRow:
         bank=read(DATA / "hints" / name / "bank.parquet", BankEntry),
         arms={arm: read_lessons(DATA / "lessons" / f"{name}_{arm}") for arm in settings.axes.arm},
         study=study_of(env, settings, panel_source(DATA / "panels" / env)),
-        student_epochs=settings.students.epochs,
+        student_epochs=of_env(settings.students, env).epochs,
     )
 
 

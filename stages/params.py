@@ -22,6 +22,9 @@ Retrieval = Literal["rag", "constant", "random"]
 Panel = Literal["warmup", "train", "dev", "test"]
 Category = Literal["put", "examine", "clean", "puttwo", "heat", "cool"]
 
+EXAMPLES: dict[Env, int] = {"alfworld": 2, "webshop": 1}
+"""Worked examples that stages/agents/examples holds for each task category."""
+
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
@@ -177,6 +180,13 @@ class AgentSettings(_Section):
     category: Literal["oracle", "inferred"]
     corrections: Annotated[int, Field(ge=0, le=1)]
 
+    @model_validator(mode="after")
+    def _written(self) -> AgentSettings:
+        for env, number in self.shots.items():
+            if number > EXAMPLES[env]:
+                raise ValueError(f"{number} worked examples asked for on {env}, where {EXAMPLES[env]} are written")
+        return self
+
 
 class Runner(_Section):
     max_turns: dict[Env, Positive]
@@ -219,7 +229,7 @@ class Settings(_Section):
     runner: Runner
     hints: Hints
     lessons: Lessons
-    students: Training
+    students: dict[Env, Training]
     evaluate: Evaluate
     stats: Stats
 
@@ -253,6 +263,7 @@ class Settings(_Section):
             "warmup.nonce": self.warmup.nonce,
             "warmup.shown": self.warmup.shown,
             "agent.shots": self.agent.shots,
+            "students": self.students,
         }
         for key, values in by_env.items():
             missing = [env for env in self.axes.env if env not in values]
