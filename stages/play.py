@@ -27,6 +27,7 @@ from stages.envs.webshop.sessions import SEARCH_ACTION
 from stages.hinting.retrieval import Retriever
 from stages.params import Env, Settings, load
 from stages.records import BankEntry, Part, read
+from stages.viewing.episodes import failures_behind
 from stages.viewing.pages import hint_rows, parts_of, task_rows, verdict
 from stages.viewing.terminal import labelled, open_console, plain, say
 
@@ -80,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
         def make_env() -> Environment:
             return make(args.env, root)
 
+    say(console, labelled(task_rows(task)))
     if args.system:
         from stages.runner.study import StudyError  # brings torch along, which a person's game does without
         from stages.watch import watch
@@ -88,11 +90,10 @@ def run(args: argparse.Namespace) -> int:
             return watch(console, settings, agent, args.system, args.seed, task, panel_sha256, make_env)
         except StudyError as error:
             raise PlayError(str(error)) from error
-    say(console, labelled(task_rows(task)))
     if args.hints:
         bank = read(DATA / "hints" / f"{task.env}_{agent}" / "bank.parquet", BankEntry)
         hints = Retriever("rag", bank, settings.hints.k, 0).retrieve(task.task_id, task.category)
-        say(console, labelled(hint_rows(hints.entry_ids, hints.texts, {e.entry_id: e.count for e in bank})))
+        say(console, labelled(hint_rows(hints.entry_ids, hints.texts, failures_behind(task.env, agent))))
     play(console, make_env(), task)
     return 0
 
@@ -102,7 +103,8 @@ def play(console: Console, env: Environment, task: Task) -> Observation:
     seen = env.reset(task)
     steps = refused = 0
     complete_from(lambda: seen.admissible)
-    say(console, Text(plain(seen.text)), Text(_HELP, "dim"))
+    say(console, Text(plain(seen.text)))
+    say(console, Text(_HELP, "dim"))
     while not seen.done and (action := _ask()) is not None:
         if action == "?":
             say(console, Text(plain("\n".join(seen.admissible))))

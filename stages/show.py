@@ -18,11 +18,15 @@ from rich.text import Text
 from stages.agents import AGENTS
 from stages.params import Env
 from stages.records import BankEntry, Episode, Hint
-from stages.viewing.episodes import NotFound, Query, find, find_hint, find_id, hint_counts, matching
+from stages.viewing.episodes import Query, failures_behind, find, find_hint, find_id, matching
 from stages.viewing.pages import show_one, show_two
-from stages.viewing.terminal import labelled, open_console, say
+from stages.viewing.terminal import Row, labelled, open_console, say
 
 NARROW = 100  # columns: below, two episodes come one after the other
+_WIDTHS = {
+    **{"episode_id": 16, "env": 8, "agent": 8, "system": 9, "seed": 4, "panel": 6, "task_id": 30},
+    **{"success": 7, "reward": 6, "steps": 5, "tokens": 7, "stop": 0},
+}
 
 
 class ShowError(ValueError):
@@ -61,8 +65,8 @@ def run(args: argparse.Namespace) -> int:
         show_list(query)
     else:
         chosen = _chosen(args, query)
-        counts = {key: n for e in chosen for key, n in hint_counts(e.env, e.agent).items()}
-        show(console, chosen, counts)
+        failures = {entry: n for e in chosen for entry, n in failures_behind(e.env, e.agent).items()}
+        show(console, chosen, failures)
     return 0
 
 
@@ -81,7 +85,7 @@ def _chosen(args: argparse.Namespace, query: Query) -> list[Episode]:
     return chosen
 
 
-def show(console: Console, episodes: list[Episode], counts: Mapping[str, int]) -> None:
+def show(console: Console, episodes: list[Episode], failures: Mapping[str, int]) -> None:
     """One episode, or two beside each other where there is room. Raises `ShowError` for two that are not of one task."""
     tasks = {(e.env, e.panel, e.task_id): e for e in episodes}
     if len(tasks) > 1:
@@ -90,69 +94,30 @@ def show(console: Console, episodes: list[Episode], counts: Mapping[str, int]) -
     if len({e.panel_sha256 for e in episodes}) > 1:
         raise ShowError("the panel was another one when one of the two was played; run `dvc repro` to play both anew")
     if len(episodes) == 2 and console.width >= NARROW:
-        show_two(console, (episodes[0], episodes[1]), counts)
+        show_two(console, (episodes[0], episodes[1]), failures)
         return
     for episode in episodes:
-        show_one(console, episode, counts)
+        show_one(console, episode, failures)
 
 
 def show_list(query: Query) -> None:
     """A line for each episode, never wrapped."""
-    widths = (16, 8, 8, 9, 4, 6, 30, 7, 6, 5, 7)
-    heads = (
-        "episode",
-        "env",
-        "agent",
-        "system",
-        "seed",
-        "panel",
-        "task",
-        "outcome",
-        "reward",
-        "steps",
-        "tokens",
-        "stop",
-    )
-    found = matching(query)
-    rows = found.select(
-        "episode_id",
-        "env",
-        "agent",
-        "system",
-        "seed",
-        "panel",
-        "task_id",
-        "success",
-        "reward",
-        "steps",
-        "tokens",
-        "stop",
-    )
-    print(_line(heads, widths))
-    for row in rows.iter_rows():
-        *who, success, reward, steps, tokens, stop = row
-        outcome = "solved" if success else "failed"
-        print(_line((*who, outcome, f"{reward:.2f}", steps, tokens, stop), widths))
+    print(_line({name: name for name in _WIDTHS}))
+    for row in matching(query).iter_rows(named=True):
+        said = {"success": "yes" if row["success"] else "no", "reward": f"{row['reward']:.2f}"}
+        print(_line({**row, **said}))
 
 
-def _line(cells: tuple[object, ...], widths: tuple[int, ...]) -> str:
-    return "  ".join([*(f"{cell!s:<{width}}" for cell, width in zip(cells, widths, strict=False)), str(cells[-1])])
+def _line(row: Mapping[str, object]) -> str:
+    return "  ".join(f"{row[name]!s:<{width}}" for name, width in _WIDTHS.items()).rstrip()
 
 
 def show_hint(console: Console, entry: BankEntry, hints: list[Hint]) -> None:
     """A bank entry, and under it the hints it merged with what each was drawn from."""
-    of = f"{entry.env}, {entry.agent}, category {entry.category}, rank {entry.rank}"
-    merged = f"{entry.count} hint{'s' * (entry.count != 1)}, each from a failed episode"
-    say(
-        console,
-        labelled([("entry", f"{entry.entry_id} ({of})"), ("text", Text(entry.text, "bold")), ("merges", merged)]),
-    )
+    place = f"{entry.entry_id} ({entry.env}, {entry.agent}, category {entry.category}, rank {entry.rank})"
+    merged = f"{entry.count} hint{'s' * (entry.count != 1)} of failed episodes"
+    say(console, labelled([("entry", place), ("text", Text(entry.text, "bold")), ("merges", merged)]))
     for number, hint in enumerate(hints, 1):
-        rows = [
-            ("hint", hint.hint_id),
-            ("episode", f"{hint.episode_id} ({hint.task_id})"),
-            ("rule", hint.rule),
-            ("saw", hint.evidence),
-        ]
-        own = [("text", hint.text)] if hint.text != entry.text else []
-        say(console, labelled([*rows, *own], number))
+        rows: list[Row] = [("hint", hint.hint_id), ("episode", f"{hint.episode_id} ({hint.task_id})")]
+        rows += [("rule", hint.rule), ("saw", hint.evidence)]
+        say(console, labelled(rows if hint.text == entry.text else [*rows, ("text", hint.text)], number))

@@ -21,9 +21,9 @@ from stages.records import Message
 from stages.runner.episodes import Play, play_tasks
 from stages.runner.journal import Journal
 from stages.runner.study import Runner, open_engine
-from stages.viewing.episodes import hint_counts
-from stages.viewing.pages import hint_rows, outcome_rows, reply_rows, seen_row, system_rows, task_rows
-from stages.viewing.terminal import labelled, say
+from stages.viewing.episodes import failures_behind
+from stages.viewing.pages import hint_rows, outcome_rows, reply_rows, seen_row, system_rows, tokens_row
+from stages.viewing.terminal import Row, labelled, say
 
 
 def watch(
@@ -47,9 +47,8 @@ def watch(
     turns = of_env(settings.runner.max_turns, task.env)
     play = Play(system.name, system.seed, {task.panel: panel_sha256}, runner.model, turns, settings.runner.max_repeats)
     hints = runner.retriever.retrieve(task.task_id, task.category)
-    player = system_rows(system.name, system.seed, agent, runner.model, engine.name)
-    say(console, labelled([*task_rows(task), *player]))
-    say(console, labelled(hint_rows(hints.entry_ids, hints.texts, hint_counts(task.env, agent))))
+    say(console, labelled(system_rows(system.name, system.seed, agent, runner.model, engine.name)))
+    say(console, labelled(hint_rows(hints.entry_ids, hints.texts, failures_behind(task.env, agent))))
     # The journal goes with its folder: what is watched is no record.
     with (
         contextlib.redirect_stderr(_NoTerminal()),
@@ -58,7 +57,13 @@ def watch(
     ):
         watched = WatchedEngine(engine, get(agent), console)
         [episode] = play_tasks(
-            [task], play, get(agent), watched, lambda: WatchedEnv(make_env(), console), runner.retriever, journal
+            [task],
+            play,
+            get(agent),
+            watched,
+            lambda: WatchedEnv(make_env(), watched, console),
+            runner.retriever,
+            journal,
         )
     say(console, labelled(outcome_rows(episode)))
     return 1 if episode.machine_failure else 0
@@ -70,6 +75,7 @@ class WatchedEngine:
     def __init__(self, engine: Engine, agent: Agent, console: Console) -> None:
         self._engine, self._agent, self._console = engine, agent, console
         self._turn = 0
+        self.taken: list[Row] = []  # what the newest reply took
 
     @property
     def slots(self) -> int:
@@ -92,8 +98,9 @@ class WatchedEngine:
             if reply.finish != "context":
                 self._turn += 1
                 read = self._agent.parse(reply.text)
-                tokens = (reply.prompt_tokens, reply.computed_tokens, reply.reply_tokens)
-                say(self._console, labelled(reply_rows(read.thought, read.action, reply.finish, *tokens), self._turn))
+                self.taken = [tokens_row(reply.prompt_tokens, reply.computed_tokens, reply.reply_tokens)]
+                rows = labelled(reply_rows(read.thought, read.action, reply.finish), self._turn)
+                say(self._console, rows, gap=False)
         return replies
 
     def close(self, session: int) -> None:
@@ -101,10 +108,10 @@ class WatchedEngine:
 
 
 class WatchedEnv:
-    """An environment whose observations are printed as they come."""
+    """An environment whose observations are printed as they come, each under the reply that it answers."""
 
-    def __init__(self, env: Environment, console: Console) -> None:
-        self._env, self._console = env, console
+    def __init__(self, env: Environment, engine: WatchedEngine, console: Console) -> None:
+        self._env, self._engine, self._console = env, engine, console
 
     def reset(self, task: Task) -> Observation:
         seen = self._env.reset(task)
@@ -113,7 +120,7 @@ class WatchedEnv:
 
     def step(self, action: str) -> Observation:
         seen = self._env.step(action)
-        say(self._console, labelled([seen_row(seen.text, seen.valid)], 0))
+        say(self._console, labelled([seen_row(seen.text, seen.valid), *self._engine.taken], 0))
         return seen
 
 

@@ -85,10 +85,11 @@ def find_id(beginning: str) -> Episode:
     return _load(_only(exact or rows, f"episodes' ids begin with {beginning!r}"))
 
 
-def hint_counts(env: str, agent: str) -> Mapping[str, int]:
-    """How many failures' hints each bank entry merges, by its id; empty where there is no bank."""
+def failures_behind(env: str, agent: str) -> Mapping[str, int]:
+    """How many failed episodes each bank entry came from, by its id; empty where there is no bank."""
     path = _hints(env, agent) / "bank.parquet"
-    return {entry.entry_id: entry.count for entry in read(path, BankEntry)} if path.is_file() else {}
+    entries = read(path, BankEntry) if path.is_file() else []
+    return {entry.entry_id: len(set(entry.episode_ids)) for entry in entries}
 
 
 def find_hint(beginning: str) -> tuple[BankEntry, list[Hint]]:

@@ -39,28 +39,21 @@ def system_rows(system: str, seed: int, agent: str, model: str, engine: str) -> 
     ]
 
 
-def hint_rows(ids: Sequence[str], texts: Sequence[str], counts: Mapping[str, int]) -> list[Row]:
-    """The hints shown, each with its bank entry and the failures that it came from, `counts` by the entry's id."""
+def hint_rows(ids: Sequence[str], texts: Sequence[str], failures: Mapping[str, int]) -> list[Row]:
+    """The hints shown, each with its bank entry and how many failures that came from (`failures`, by the entry's id)."""
     rows: list[Row] = []
     for number, (entry, text) in enumerate(zip(ids, texts, strict=True), 1):
-        count = counts.get(entry)
-        source = f"from {count} hint{'s' * (count != 1)} of failures" if count else "not in the present bank"
+        count = failures.get(entry)
+        source = f"from {count} failure{'s' * (count != 1)}" if count else "not in the present bank"
         rows.append((f"hint {number}", Text.assemble(plain(text), (f"  [{entry}, {source}]", "dim"))))
     return rows or [("hints", "none shown")]
 
 
-def reply_rows(
-    thought: str, action: str, finish: str, prompt_tokens: int, computed_tokens: int, reply_tokens: int
-) -> list[Row]:
-    """A reply as it was read, and what it took."""
-    rows: list[Row] = []
-    if thought:
-        rows.append(("thinks" if action else "says", thought))
+def reply_rows(thought: str, action: str, finish: str) -> list[Row]:
+    """A reply as it was read."""
+    rows: list[Row] = [("thinks" if action else "says", thought)] if thought else []
     rows.append(("does", Text(plain(action), "bold") if action else Text("nothing: no action to be read", "yellow")))
-    if finish == "length":
-        rows.append(("", Text("the reply was cut at its token limit", "yellow")))
-    tokens = f"{prompt_tokens:,} prompt ({computed_tokens:,} computed) + {reply_tokens:,} reply"
-    return [*rows, ("tokens", Text(tokens, "dim"))]
+    return [*rows, ("", Text("the reply was cut at its token limit", "yellow"))] if finish == "length" else rows
 
 
 def seen_row(observation: str, valid: bool) -> Row:
@@ -68,10 +61,15 @@ def seen_row(observation: str, valid: bool) -> Row:
     return ("sees", observation) if valid else ("refused", Text(plain(observation), "red"))
 
 
+def tokens_row(prompt_tokens: int, computed_tokens: int, reply_tokens: int) -> Row:
+    """What a turn took."""
+    return "tokens", Text(f"{prompt_tokens:,} prompt ({computed_tokens:,} computed) + {reply_tokens:,} reply", "dim")
+
+
 def turn_rows(turn: Turn) -> list[Row]:
     """A recorded turn."""
-    tokens = (turn.prompt_tokens, turn.computed_tokens, turn.reply_tokens)
-    *said, taken = reply_rows(turn.thought, turn.action, turn.finish, *tokens)
+    said = reply_rows(turn.thought, turn.action, turn.finish)
+    taken = tokens_row(turn.prompt_tokens, turn.computed_tokens, turn.reply_tokens)
     return [*said, seen_row(turn.observation, turn.valid), taken]
 
 
@@ -82,8 +80,9 @@ def verdict(success: bool, reward: float, steps: int, refused: int) -> Text:
 
 
 def parts_of(parts: Sequence[Part]) -> str:
-    """The reward's parts in one line."""
-    return ", ".join(f"{part.name.replace('_', ' ')} {part.value:g}" for part in parts)
+    """What the reward is made of, in one line."""
+    named = [part for part in parts if part.name != "reward"]
+    return ", ".join(f"{part.name.replace('_', ' ')} {part.value:g}" for part in named)
 
 
 def outcome_rows(episode: Episode) -> list[Row]:
@@ -104,17 +103,17 @@ def player_rows(episode: Episode) -> list[Row]:
     return [*rows, ("episode", episode.episode_id)]
 
 
-def show_one(console: Console, episode: Episode, counts: Mapping[str, int]) -> None:
-    """A whole episode, from top to bottom; `counts` as in `hint_rows`."""
+def show_one(console: Console, episode: Episode, failures: Mapping[str, int]) -> None:
+    """A whole episode, from top to bottom; `failures` as in `hint_rows`."""
     say(console, labelled([*task_rows(episode), *player_rows(episode)]))
-    say(console, labelled(hint_rows(episode.hint_ids, episode.hints, counts)))
+    say(console, labelled(hint_rows(episode.hint_ids, episode.hints, failures)))
     say(console, labelled([("opening", episode.opening)]))
     for number, turn in enumerate(episode.turns, 1):
         say(console, labelled(turn_rows(turn), number))
     say(console, labelled(outcome_rows(episode)))
 
 
-def show_two(console: Console, episodes: tuple[Episode, Episode], counts: Mapping[str, int]) -> None:
+def show_two(console: Console, episodes: tuple[Episode, Episode], failures: Mapping[str, int]) -> None:
     """Two episodes of a task beside each other, turn by turn."""
     one, two = episodes
     opening = one.opening or two.opening  # one that the machine broke off may have none
@@ -124,8 +123,8 @@ def show_two(console: Console, episodes: tuple[Episode, Episode], counts: Mappin
     for _ in episodes:
         table.add_column(ratio=1, overflow="fold")
     table.add_row("", *(labelled(player_rows(e)) for e in episodes))
-    table.add_row("", *(labelled(hint_rows(e.hint_ids, e.hints, counts)) for e in episodes))
+    table.add_row("", *(labelled(hint_rows(e.hint_ids, e.hints, failures)) for e in episodes))
     for number, turns in enumerate(zip_longest(one.turns, two.turns), 1):
         table.add_row(str(number), *(labelled(turn_rows(turn)) if turn else "" for turn in turns))
     table.add_row("", *(labelled(outcome_rows(e)) for e in episodes))
-    console.print(table)
+    say(console, table, console.width)

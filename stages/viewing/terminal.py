@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable
 
 from rich.console import Console
@@ -46,9 +45,10 @@ def labelled(rows: Iterable[Row], number: int | None = None) -> Table:
     return grid
 
 
-def say(console: Console, *blocks: Table | Text) -> None:
-    """Print blocks of a single episode, a blank line behind each, and let them be seen at once."""
-    for block in blocks:
-        console.print(block, width=min(console.width, READING_WIDTH))
-        console.print()
-    sys.stdout.flush()
+def say(console: Console, block: Table | Text, width: int = READING_WIDTH, gap: bool = True) -> None:
+    """Print a block at once, with `gap` a blank line behind it, without the spaces that fill its lines up."""
+    with console.capture() as caught:
+        console.print(block, width=min(console.width, width))
+    print(
+        "\n".join(line.rstrip() for line in caught.get().rstrip().split("\n")), end="\n\n" if gap else "\n", flush=True
+    )
