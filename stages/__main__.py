@@ -3,24 +3,35 @@
 python -m stages profile cpu_study   merge profiles/cpu_study.yaml into params.yaml
 python -m stages verify              hash every output again and hold it against dvc.lock
 python -m stages shop                a WebShop site with the test panel's goals, on 127.0.0.1:3000
+python -m stages play                a task played by oneself, or by an agent while one watches
+python -m stages show                recorded episodes, and where hints came from
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import signal
 import sys
 from pathlib import Path
 
+from stages import play, show
+from stages.engines.base import EngineFault
 from stages.envs.base import EnvironmentFault
 from stages.envs.panel import PanelError
 from stages.params import SettingsError
 from stages.profiles import apply_profile
+from stages.records import RecordError
 from stages.shop import open_shop
 from stages.verify import VerifyError, verify
+from stages.viewing.episodes import NotFound
 
 PROFILES = Path("profiles")
+FAULTS = (
+    *(SettingsError, PanelError, RecordError, EnvironmentFault, EngineFault),
+    *(VerifyError, play.PlayError, show.ShowError, NotFound),
+)
 
 
 def main() -> int:
@@ -39,12 +50,19 @@ def main() -> int:
         "--port", type=int, default=3000, help="0 takes any free one (default: 3000, as the official site)"
     )
     shop.set_defaults(run=_shop)
+    play.add_parser(commands)
+    show.add_parser(commands)
     args = parser.parse_args()
     try:
         return int(args.run(args))
-    except (SettingsError, VerifyError, PanelError, EnvironmentFault) as error:
+    except FAULTS as error:
         print(error, file=sys.stderr)
         return 1
+    except BrokenPipeError:  # whoever reads has seen enough, as `| head` does; what is left goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return 130
 
 
 def _profile(args: argparse.Namespace) -> int:

@@ -14,10 +14,11 @@ import sys
 
 from stages.params import load
 from stages.process import die_with_parent
-from stages.runner.study import DATA, FAULTS, Runner, System
+from stages.runner.study import DATA, FAULTS, Runner, StudyError, System
 
 RETRIEVAL = ("rag", "constant", "random")
 STUDENTS = ("sft", "distilled")
+SYSTEMS = ("base", *RETRIEVAL, *STUDENTS)
 
 
 def main() -> int:
@@ -25,7 +26,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m stages.evaluate", description="Play the measured panels.")
     parser.add_argument("--env", required=True)
     parser.add_argument("--agent", required=True)
-    parser.add_argument("--system", required=True, choices=("base", *RETRIEVAL, *STUDENTS))
+    parser.add_argument("--system", required=True, choices=SYSTEMS)
     parser.add_argument("--seed", type=int, default=0, help="the student's training seed")
     args = parser.parse_args()
     die_with_parent()
@@ -40,16 +41,25 @@ def main() -> int:
 def run(env: str, agent: str, name: str, seed: int) -> str:
     """Play every measured panel, write, and say what came of it."""
     settings = load()
-    folder = f"{env}_{agent}_{name}"
-    system = System(name, retrieval=name if name in RETRIEVAL else "")
-    if name in STUDENTS:
-        folder += f"_s{seed}"
-        system = System(name, adapter=DATA / "students" / folder / "adapter", seed=seed)
-    runner = Runner(settings, env, agent, system)
+    folder = _folder(env, agent, name, seed)
+    runner = Runner(settings, env, agent, system_of(env, agent, name, seed))
     runs, facts = runner.play(*map(str, settings.evaluate.panels))
     runner.write(DATA / "evals" / folder, "evaluate", runs, facts)
     results = ", ".join(f"{panel} {sum(e.success for e in run)}/{len(run)}" for panel, run in runs.items())
     return f"{folder}: {results} in {facts['seconds']} s"
+
+
+def system_of(env: str, agent: str, name: str, seed: int) -> System:
+    """The system of that name; `seed` counts for a student. Raises `StudyError` for a name that is no system's."""
+    if name not in SYSTEMS:
+        raise StudyError(f"there is no system {name!r}, only {', '.join(SYSTEMS)}")
+    if name in STUDENTS:
+        return System(name, adapter=DATA / "students" / _folder(env, agent, name, seed) / "adapter", seed=seed)
+    return System(name, retrieval=name if name in RETRIEVAL else "")
+
+
+def _folder(env: str, agent: str, name: str, seed: int) -> str:
+    return f"{env}_{agent}_{name}" + (f"_s{seed}" if name in STUDENTS else "")
 
 
 if __name__ == "__main__":

@@ -220,21 +220,36 @@ def write(path: Path, kind: type[T], rows: Iterable[T]) -> None:
         frame.write_parquet(temporary, compression="zstd", statistics=False)
 
 
-def read(path: Path, kind: type[T]) -> list[T]:
-    """Read records back. Raises `RecordError` when the file is missing, unreadable or of another schema."""
+def scan(path: Path, kind: type[T]) -> pl.LazyFrame:
+    """A file of records, unread. Raises `RecordError` when it is missing, unreadable or of other columns."""
     if not path.is_file():
         raise RecordError(f"{path}: no such file; run `dvc repro` (or `dvc checkout`) to make it")
     try:
-        frame = pl.read_parquet(path)
+        frame = pl.scan_parquet(path)
+        found = dict(frame.collect_schema())
     except Exception as error:
-        raise RecordError(f"{path}: not a readable Parquet file ({error}); delete it and run `dvc repro`") from error
+        raise _unreadable(path, error) from error
     expected = schema(kind)
-    if dict(frame.schema) != expected:
-        odd = sorted(set(frame.schema.items()) ^ set(expected.items()), key=str)
+    if found != expected:
+        odd = sorted(set(found.items()) ^ set(expected.items()), key=str)
         raise RecordError(f"{path}: not a table of {kind.__name__} records; columns that differ: {odd}")
+    return frame
+
+
+def read(path: Path, kind: type[T]) -> list[T]:
+    """Read records back. Raises `RecordError` when the file is missing, unreadable or of another schema."""
+    lazy = scan(path, kind)
+    try:
+        frame = lazy.collect()
+    except Exception as error:
+        raise _unreadable(path, error) from error
     versions = set(frame["schema_version"].to_list()) - {SCHEMA_VERSION}
     if versions:
         raise RecordError(
             f"{path}: schema_version {sorted(versions)} found, {SCHEMA_VERSION} expected; rerun the stage"
         )
     return [from_json(kind, row) for row in frame.iter_rows(named=True)]
+
+
+def _unreadable(path: Path, error: Exception) -> RecordError:
+    return RecordError(f"{path}: not a readable Parquet file ({error}); delete it and run `dvc repro`")

@@ -23,6 +23,7 @@ _VOID = frozenset(
 )
 _INVISIBLE = frozenset(["", "style", "script", "head", "title", "meta"])
 _SPACES = " \t\n\r\f"
+_INSTRUCTION = "Instruction:"
 
 
 class RemoteShop:
@@ -34,6 +35,15 @@ class RemoteShop:
         for an address that is not http or https."""
         self._http = _Http(url, timeout, retries)
         self._session: ClientSession | None = None
+
+    def instruction(self, session: str) -> str:
+        """The goal that the site has in a session. Raises EnvironmentFault if the site is down, or has none there."""
+        texts = [
+            node.text.strip() for node in RemoteSite(self._http, session).open(Place()).nodes if node.kind == "text"
+        ]
+        if _INSTRUCTION not in texts[:-1]:
+            raise EnvironmentFault(f"{self._http.url} shows no instruction in session {session}, but {texts!r}")
+        return texts[texts.index(_INSTRUCTION) + 1]
 
     def reset(self, task: Task) -> Observation:
         """Open the task's session. Raises EnvironmentFault if the site is down, or has another goal there."""
