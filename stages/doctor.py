@@ -133,13 +133,17 @@ def _engine(settings: Settings, size: ModelSize) -> Iterator[Finding]:
         yield Finding("note", "memory", "unknown without the model's config")
     elif engine.kind == "cpu":
         # The base is merged in fp32, and the engine's blocks are only used as far as episodes grow.
-        yield _enough("memory", 2 * weights + cache, _available(), "weights in fp32, and keys and values at full length")
+        yield _enough(
+            "memory", 2 * weights + cache, _available(), "weights in fp32, and keys and values at full length"
+        )
     else:
         text = f"{weights / GB:.1f} GB of weights, and {cache / GB:.1f} GB for {engine.slots} episodes at their full length"
         yield Finding("note", "GPU memory", f"{text} (with less, vLLM lets episodes wait)")
     if engine.kind == "vllm":
         installed = importlib.util.find_spec("vllm") is not None
-        level, text = ("ok", "vLLM is installed") if installed else ("note", "vLLM is not installed: pip install '.[gpu]'")
+        level, text = (
+            ("ok", "vLLM is installed") if installed else ("note", "vLLM is not installed: pip install '.[gpu]'")
+        )
         yield Finding(level, "engine", text)
         yield _gpu()
 
@@ -156,7 +160,9 @@ def _gpu() -> Finding:
 def _disk(size: ModelSize) -> Iterator[Finding]:
     if size.parameters:
         # Source and base model, each in the workspace and in DVC's cache.
-        yield _enough("disk", 8 * size.parameters + 2 * GB, shutil.disk_usage(".").free, "model, its copies in DVC's cache, data")
+        yield _enough(
+            "disk", 8 * size.parameters + 2 * GB, shutil.disk_usage(".").free, "model, its copies in DVC's cache, data"
+        )
 
 
 def _enough(about: str, needed: float, free: float, what: str) -> Finding:
@@ -206,4 +212,8 @@ def tokens_per_episode(settings: Settings, cell: Cell) -> tuple[float, float, st
         return row["tokens_per_episode"], share, "measured in the last run"
     same = {agent: tokens for (env, agent), tokens in PAPER_TOKENS.items() if env == cell.env}
     turns = of_env(settings.runner.max_turns, cell.env)
-    return same.get(cell.agent, max(same.values())), share, f"the paper's figure for its base agent; at most {turns} turns"
+    return (
+        same.get(cell.agent, max(same.values())),
+        share,
+        f"the paper's figure for its base agent; at most {turns} turns",
+    )

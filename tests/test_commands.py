@@ -49,7 +49,9 @@ def test_the_laptop_study_has_as_many_test_games_as_the_official_unseen_split(pa
 
 def test_a_profile_changes_what_it_names_and_nothing_else(tmp_path: Path, params: Path) -> None:
     before = yaml.safe_load(params.read_text(encoding="utf-8"))
-    assert apply_profile(params, overlay(tmp_path, "students: {webshop: {lora: {r: 4}}}\n")) == ["students.webshop.lora.r: 16 -> 4"]
+    assert apply_profile(params, overlay(tmp_path, "students: {webshop: {lora: {r: 4}}}\n")) == [
+        "students.webshop.lora.r: 16 -> 4"
+    ]
     before["students"]["webshop"]["lora"]["r"] = 4
     assert yaml.safe_load(params.read_text(encoding="utf-8")) == before
 

@@ -93,7 +93,7 @@ class Runner:
             bank = read(DATA / "hints" / f"{env}_{agent}" / "bank.parquet", BankEntry)
         self.retriever = Retriever(system.retrieval, bank, settings.hints.k, system.seed)
         self._bank = [(e.entry_id, e.text, e.rank) for e in bank]
-        self._category = category_reader(env, settings.agent.category, DATA / "panels" / env)
+        self.category = category_reader(env, settings.agent.category, DATA / "panels" / env)
         self._engine: Engine | None = None
         self._journals: list[Journal] = []
 
@@ -106,24 +106,12 @@ class Runner:
         loaded = {name: load_panel(root, name) for name in panels}
         tasks = [task for panel, _ in loaded.values() for task in panel]
         hashes = {name: sha256 for name, (_, sha256) in loaded.items()}
-        runner, system = self.settings.runner, self.system
-        # Students have learnt what examples would show them.
-        examples = 0 if system.adapter else of_env(self.settings.agent.shots, self.env)
-        play = Play(
-            system=system.name,
-            seed=system.seed,
-            panels=hashes,
-            model=self.model,
-            max_turns=of_env(runner.max_turns, self.env),
-            max_repeats=runner.max_repeats,
-            shots=examples,
-            corrections=self.settings.agent.corrections,
-        )
+        play = self.rules(hashes)
         with Journal(JOURNALS, self._identity(play), code_sha256()) as journal:
             self._journals.append(journal)
             resumed = len(journal.finished)
             if self._engine is None:
-                self._engine = open_engine(self.settings, self.agent, system.adapter)
+                self._engine = open_engine(self.settings, self.agent, self.system.adapter)
             start = time.monotonic()
             episodes = play_tasks(
                 tasks,
@@ -131,13 +119,28 @@ class Runner:
                 get(self.agent),
                 self._engine,
                 lambda: make(self.env, root),
-                self._category,
+                self.category,
                 self.retriever,
                 journal,
             )
             seconds = time.monotonic() - start
         runs = {name: [e for e in episodes if e.panel == name] for name in panels}
         return runs, _run_facts(episodes, resumed, seconds)
+
+    def rules(self, panels: dict[str, str]) -> Play:
+        """What plays, by which limits; `panels` maps the names of the panels to their hashes."""
+        settings, system = self.settings, self.system
+        return Play(
+            system=system.name,
+            seed=system.seed,
+            panels=panels,
+            model=self.model,
+            max_turns=of_env(settings.runner.max_turns, self.env),
+            max_repeats=settings.runner.max_repeats,
+            # Students have learnt what examples would show them.
+            shots=0 if system.adapter else of_env(settings.agent.shots, self.env),
+            corrections=settings.agent.corrections,
+        )
 
     def write(self, folder: Path, stage: str, tables: dict[str, list[Episode]], facts: dict[str, Any]) -> None:
         """Write `<name>.parquet` for each table, all or nothing; what the run took goes to data/timing/, beside the stage's
