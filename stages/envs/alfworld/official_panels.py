@@ -32,13 +32,14 @@ def build_panels(settings: AlfworldPanels, out: Path, cache_dir: Path, downloads
     `cache_dir`. Raises PanelError for games or sizes that won't do, EnvironmentFault for games that don't start.
     """
     official = settings.official
-    with _games_folder(official, downloads) as (folder, files), replacing(out) as fresh:
+    with _games_folder(official, downloads) as (folder, files):
         root = find_root(folder)
         games = read_games(root, official.counts.model_dump() if official.counts else None)
         drawn = draw(games, official, settings.seed)
-        tasks = {panel: _copied(root, fresh, panel, chosen) for panel, chosen in drawn.panels.items()}
-        start_games([fresh / task.spec["game"] for panel in tasks.values() for task in panel], cache_dir, workers)
-        write_panels(fresh, "alfworld", _source(games, drawn), tasks, files)
+        start_games([root / game.path for panel in drawn.panels.values() for game in panel], cache_dir, workers)
+        with replacing(out) as fresh:
+            tasks = {panel: _copied(root, fresh, panel, chosen) for panel, chosen in drawn.panels.items()}
+            write_panels(fresh, "alfworld", _source(games, drawn), tasks, files)
 
 
 @contextmanager
