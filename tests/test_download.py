@@ -183,7 +183,7 @@ def test_only_wanted_members_are_extracted(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["../evil", "train/../../evil", "/evil", "..\\evil", "train/../trial/x/game.tw-pddl"])
 def test_an_archive_that_points_out_of_itself_is_refused_whole(tmp_path: Path, name: str) -> None:
     archive = zipped(tmp_path / "data.zip", {"train/a/b/game.tw-pddl": b"{}", name: b"evil"})
-    with pytest.raises(DownloadError, match=r"1 entries point out of the archive.*nothing was extracted"):
+    with pytest.raises(DownloadError, match=r"entries point out of the archive.*nothing was extracted"):
         unpack(archive, tmp_path / "out", GAMES)
     assert [p.name for p in tmp_path.rglob("*")] == ["data.zip"]
 

@@ -72,7 +72,7 @@ def unpack(archive: Path, out: Path, wanted: re.Pattern[str]) -> None:
             unsafe = [member.filename for member in members if not _safe(member)]
             if unsafe:
                 raise DownloadError(
-                    f"{archive}: {len(unsafe)} entries point out of the archive or are links, {unsafe[0]!r} the first; "
+                    f"{archive}: entries point out of the archive or are links ({len(unsafe)}, {unsafe[0]!r} the first); "
                     "nothing was extracted. Delete the file and get the archive from its publisher"
                 )
             chosen = [member for member in members if wanted.fullmatch(member.filename)]
