@@ -53,7 +53,7 @@ def evaluated(settings: Settings, commit: str) -> tuple[list[SystemRow], list[Co
     contrasts: list[ContrastRow] = []
     for env in dict.fromkeys(cell.env for cell in settings.axes.cell):
         study = study_of(env, settings, panel_source(DATA / "panels" / env))
-        for panel in settings.evaluate.panels:
+        for panel in settings.evaluate.of(env):
             agents = [cell.agent for cell in settings.axes.cell if cell.env == env]
             by_agent = {agent: read_runs(env, agent, panel, settings) for agent in agents}
             check_panel({name: run for runs in by_agent.values() for name, run in runs.items()}, panel_of(env, panel))

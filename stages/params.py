@@ -20,6 +20,7 @@ AgentName = Literal["react", "act", "stateact"]
 Arm = Literal["sft", "distilled"]
 Retrieval = Literal["rag", "constant", "random"]
 Panel = Literal["warmup", "train", "dev", "test"]
+Measured = Literal["dev", "test", "test_seen"]
 Category = Literal["put", "examine", "clean", "puttwo", "heat", "cool"]
 
 EXAMPLES: dict[Env, int] = {"alfworld": 2, "webshop": 1}
@@ -67,14 +68,31 @@ def _filled(sizes: Mapping[Panel, Mapping[Any, int]]) -> None:
             raise ValueError(f"panel {panel!r} is empty: give it at least one task in sizes.{panel}")
 
 
+class AlfworldCounts(_Section):
+    train: Count
+    valid_seen: Count
+    valid_unseen: Count
+
+
+class OfficialAlfworld(_Section):
+    data_dir: str | None
+    train: Positive
+    dev: Positive
+    warmup: Count
+    counts: AlfworldCounts | None
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None
+
+
 class AlfworldPanels(_Section):
-    source: Literal["generated"]
+    source: Literal["generated", "official"]
     seed: Count
     sizes: dict[Panel, dict[Category, Count]]
+    official: OfficialAlfworld
 
     @model_validator(mode="after")
     def _complete(self) -> AlfworldPanels:
-        _filled(self.sizes)
+        if self.source == "generated":
+            _filled(self.sizes)
         return self
 
 
@@ -209,7 +227,11 @@ class Lessons(_Section):
 
 
 class Evaluate(_Section):
-    panels: Annotated[list[Literal["dev", "test"]], Field(min_length=1)]
+    panels: Annotated[list[Measured], Field(min_length=1)]
+
+    def of(self, env: str) -> list[str]:
+        """The panels measured in an environment: WebShop's test goals are all of one kind, it has no `test_seen`."""
+        return [panel for panel in self.panels if panel != "test_seen" or env == "alfworld"]
 
 
 class Stats(_Section):
@@ -252,6 +274,22 @@ class Settings(_Section):
                 raise ValueError(
                     f"agent.shots shows examples of what warmup.withheld withholds on {env}; set one of them to nothing"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _panels_there_are(self) -> Settings:
+        official = self.panels.alfworld.source == "official"
+        if "test_seen" in self.evaluate.panels and not official:
+            raise ValueError("evaluate.panels names test_seen, which only panels.alfworld.source 'official' has")
+        for env in dict.fromkeys(cell.env for cell in self.axes.cell):
+            if not self.evaluate.of(env):
+                raise ValueError(f"evaluate.panels names no panel of {env}: {self.evaluate.panels}")
+        warmed = self.warmup.enabled and any(cell.env == "alfworld" for cell in self.warmup.cells)
+        if official and warmed and not self.panels.alfworld.official.warmup:
+            raise ValueError(
+                "warmup.enabled with panels.alfworld.source 'official' needs a warm-up panel: give "
+                "panels.alfworld.official.warmup a number of games, or set warmup.enabled to false"
+            )
         return self
 
     @model_validator(mode="after")

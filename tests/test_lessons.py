@@ -308,6 +308,15 @@ def test_a_failed_gate_changes_nothing(tmp_path: Path) -> None:
     assert not (data / "lessons").exists()
 
 
+def test_lessons_are_held_against_the_seen_test_games_too(tmp_path: Path) -> None:
+    data = data_with(tmp_path, hinted())
+    twin = replace(task_of(HOME, task_id="seen-0"), panel="test_seen")
+    panels = {"train": [task_of(HOME)], "dev": [task("dev")], "test": [task("test")], "test_seen": [twin]}
+    write_panels(data / "panels/alfworld", "alfworld", "made up", panels)
+    with pytest.raises(GateError, match="no_measured_goal: 1 of 1"):
+        stage.run("alfworld", "react", "distilled", SETTINGS, CharacterTokenizer(), data)
+
+
 def test_episodes_of_another_panel_are_refused(tmp_path: Path) -> None:
     data = data_with(tmp_path, hinted(panel="test"))
     with pytest.raises(stage.LessonError, match="not played on the train panel"):

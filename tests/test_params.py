@@ -167,6 +167,38 @@ def test_a_panel_that_is_left_out_is_empty() -> None:
     assert "panel 'test' is empty" in fault(values)
 
 
+def official(**changes: Any) -> dict[str, Any]:
+    """The committed settings on official games, without a warm-up."""
+    return changed(**{"panels__alfworld__source": "official", "warmup__enabled": False} | changes)
+
+
+def test_official_games_need_no_sizes() -> None:
+    settings = parse(official(panels__alfworld__sizes={}), "params.yaml")
+    assert settings.panels.alfworld.official.train == 1200
+
+
+def test_the_seen_test_games_are_measured_on_alfworld_alone() -> None:
+    evaluate = parse(official(evaluate__panels=["dev", "test", "test_seen"]), "params.yaml").evaluate
+    assert evaluate.of("alfworld") == ["dev", "test", "test_seen"]
+    assert evaluate.of("webshop") == ["dev", "test"]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (changed(evaluate__panels=["test", "test_seen"]), "only panels.alfworld.source 'official' has"),
+        (official(evaluate__panels=["test_seen"]), "evaluate.panels names no panel of webshop"),
+        (official(warmup__enabled=True), "panels.alfworld.official.warmup a number of games"),
+        (official(panels__alfworld__official__sha256="1234"), "panels.alfworld.official.sha256: "),
+        (official(panels__alfworld__official__counts={"train": 1}), "panels.alfworld.official.counts"),
+        (official(panels__alfworld__official__dev=0), "panels.alfworld.official.dev: "),
+    ],
+)
+def test_official_settings_that_do_not_fit_are_refused(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        parse(values, "params.yaml")
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"none\.yaml: no such file; run from the project's root"):
         load(tmp_path / "none.yaml")
