@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stages.envs.alfworld.official import missing_games
+from stages.envs.alfworld.official import draw, find_root, read_games
+from stages.envs.alfworld.official_panels import ARCHIVE
+from stages.envs.panel import PanelError
 from stages.envs.webshop.official import FILES
+from stages.panels import DOWNLOADS
 from stages.params import Cell, Settings, of_env
 from stages.training.pretrained import EMBEDDED
 
@@ -28,6 +32,8 @@ PAPER_TOKENS = {
 """Billed tokens an episode of the base agent, Qwen2.5-14B-Instruct with worked examples (arXiv 2510.01375)."""
 
 SYSTEMS = Path("metrics/systems.json")
+TIMING = Path("data/timing")
+RATE = 2000.0  # computed tokens a second, where nothing was measured
 GB = 1e9
 
 
@@ -40,8 +46,9 @@ class Finding:
     text: str
 
 
-def examine(settings: Settings, rate: float) -> Iterator[Finding]:
-    """All findings, in the order of the pipeline. `rate` is what the engine is taken to compute, in tokens a second."""
+def examine(settings: Settings, rate: float | None) -> Iterator[Finding]:
+    """All findings, in the order of the pipeline. `rate` is what the engine is taken to compute, in tokens a second (None: what the last
+    run of the embedded engine did, else `RATE`)."""
     yield Finding("ok", "settings", f"{len(settings.axes.cell)} cells, {len(settings.axes.seed)} training seed(s)")
     envs = {cell.env for cell in settings.axes.cell}
     if "alfworld" in envs:
@@ -60,8 +67,21 @@ def _alfworld(settings: Settings) -> Iterator[Finding]:
     if panels.source == "generated":
         yield Finding("ok", "ALFWorld", "games are generated; their scores are no benchmark numbers")
         return
-    text = missing_games(panels.official)
-    yield Finding("fault" if text.startswith("fault") else "ok", "ALFWorld", text.removeprefix("fault: "))
+    official = panels.official
+    archive = DOWNLOADS / Path(ARCHIVE).name
+    if official.data_dir is None:
+        here = f"is here: {archive}" if archive.is_file() else f"will be downloaded from {ARCHIVE}"
+        yield Finding("ok" if archive.is_file() else "note", "ALFWorld", f"the release archive {here}")
+        return
+    try:
+        root = find_root(Path(official.data_dir))
+        games = read_games(root, official.counts.model_dump() if official.counts else None)
+        drawn = draw(games, official, panels.seed)
+    except PanelError as error:
+        yield Finding("fault", "ALFWorld", str(error))
+        return
+    found = ", ".join(f"{len(chosen):,} {panel}" for panel, chosen in drawn.panels.items())
+    yield Finding("ok", "ALFWorld", f"official games in {root}: {found}")
 
 
 def _webshop(settings: Settings) -> Iterator[Finding]:
@@ -103,7 +123,11 @@ def model_size(settings: Settings) -> ModelSize:
         reason = str(error).splitlines()[0]
         if Path(source).exists():
             return ModelSize(0, 0, Finding("fault", "model", f"{source} is no model folder: {reason}"))
-        return ModelSize(0, 0, Finding("note", "model", f"{source} cannot be reached from here: {reason}"))
+        named = re.search(r"(\d+(?:\.\d+)?)B\b", source)
+        text = f"{source} cannot be reached from here: {reason}"
+        parameters = float(named[1]) * GB if named else 0.0
+        taken = f" Taken for {named[1]} billion parameters, by its name." if named else ""
+        return ModelSize(parameters, 0, Finding("note", "model", text + taken))
     if template is None:
         return ModelSize(0, 0, Finding("fault", "model", f"{source} has no chat template; use an instruct model"))
     parameters, kv_bytes = _count(config)
@@ -117,17 +141,15 @@ def _count(config: Any) -> tuple[int, int]:
     import torch
     from transformers import AutoModelForCausalLM
 
+    maker: Any = AutoModelForCausalLM
     with torch.device("meta"):
-        model: Any = AutoModelForCausalLM.from_config(config)
+        model = maker.from_config(config)
     dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return sum(p.numel() for p in model.parameters()), 4 * config.num_hidden_layers * config.num_key_value_heads * dim
 
 
 def _engine(settings: Settings, size: ModelSize) -> Iterator[Finding]:
     engine = settings.engine
-    if engine.kind == "server":
-        yield Finding("note", "engine", "a server: whether it answers is seen when the first episode starts")
-        return
     weights, cache = 2 * size.parameters, size.kv_bytes * engine.slots * engine.context
     if not size.parameters:
         yield Finding("note", "memory", "unknown without the model's config")
@@ -137,8 +159,10 @@ def _engine(settings: Settings, size: ModelSize) -> Iterator[Finding]:
             "memory", 2 * weights + cache, _available(), "weights in fp32, and keys and values at full length"
         )
     else:
-        text = f"{weights / GB:.1f} GB of weights, and {cache / GB:.1f} GB for {engine.slots} episodes at their full length"
+        room = f"{cache / GB:.1f} GB" if cache else "some GB"
+        text = f"{weights / GB:.1f} GB of weights, and {room} for {engine.slots} episodes at their full length"
         yield Finding("note", "GPU memory", f"{text} (with less, vLLM lets episodes wait)")
+        yield _enough("memory", weights, _available(), "the weights once, in 16 bits")
     if engine.kind == "vllm":
         installed = importlib.util.find_spec("vllm") is not None
         level, text = (
@@ -176,7 +200,7 @@ def _available() -> float:
     return next(1024 * float(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
 
 
-def _cost(settings: Settings, rate: float) -> Iterator[Finding]:
+def _cost(settings: Settings, rate: float | None) -> Iterator[Finding]:
     total = computed = 0.0
     for cell in settings.axes.cell:
         number = episodes(settings, cell)
@@ -185,20 +209,29 @@ def _cost(settings: Settings, rate: float) -> Iterator[Finding]:
         computed += number * tokens * share
         text = f"{number:,} episodes of about {tokens:,.0f} billed tokens ({known})"
         yield Finding("note", f"{cell.agent} on {cell.env}", text)
-    hours = computed / rate / 3600
+    measured = measured_rate() if settings.engine.kind == "cpu" and settings.model.source == EMBEDDED else None
+    taken = rate or measured or RATE
+    known = "as given" if rate else "as in the last run" if measured else "an assumption, see --rate"
     text = (
         f"{total / 1e6:,.1f} million tokens billed, {computed / 1e6:,.1f} million computed with prefix reuse: "
-        f"{hours:,.1f} hours if the engine computes {rate:,.0f} a second (an assumption: --rate); training comes on top"
+        f"{computed / taken / 3600:,.1f} hours at {taken:,.0f} computed tokens a second ({known}); training comes on top"
     )
     yield Finding("note", "cost", text)
+
+
+def measured_rate() -> float | None:
+    """Computed tokens a second over the runs that data/timing holds and that began from nothing, or None without any."""
+    runs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(TIMING.glob("*.json"))]
+    whole = [run for run in runs if not run["resumed"]]
+    seconds = sum(run["seconds"] for run in whole)
+    return sum(run["computed_tokens"] for run in whole) / seconds if seconds else None
 
 
 def episodes(settings: Settings, cell: Cell) -> int:
     """How many episodes a cell plays: the train panel twice, every measured panel once a system."""
     panels = settings.panels.alfworld if cell.env == "alfworld" else settings.panels.webshop
-    counts = panels.counts_by_panel()
     systems = 1 + len(settings.axes.retrieval) + len(settings.axes.arm) * len(settings.axes.seed)
-    return 2 * counts["train"] + systems * sum(counts.get(panel, 0) for panel in settings.evaluate.panels)
+    return 2 * panels.games("train") + systems * sum(map(panels.games, settings.evaluate.of(cell.env)))
 
 
 def tokens_per_episode(settings: Settings, cell: Cell) -> tuple[float, float, str]:

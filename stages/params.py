@@ -95,6 +95,14 @@ class AlfworldPanels(_Section):
             _filled(self.sizes)
         return self
 
+    def games(self, panel: Panel | Measured) -> int:
+        """How many games a panel has; of official ones without counts, as many as the release."""
+        if self.source == "generated":
+            return sum(count for name, counts in self.sizes.items() if name == panel for count in counts.values())
+        counts = self.official.counts or AlfworldCounts(train=3553, valid_seen=140, valid_unseen=134)
+        drawn = {"train": self.official.train, "dev": self.official.dev, "warmup": self.official.warmup}
+        return {**drawn, "test": counts.valid_unseen, "test_seen": counts.valid_seen}[panel]
+
 
 class WebshopPanels(_Section):
     source: Literal["generated", "official"]
@@ -112,6 +120,10 @@ class WebshopPanels(_Section):
         if self.source == "official" and self.data_dir is None:
             raise ValueError("source 'official' needs data_dir, the folder with WebShop's items_*.json files")
         return self
+
+    def games(self, panel: Panel | Measured) -> int:
+        """How many goals a panel has."""
+        return sum(count for name, counts in self.sizes.items() if name == panel for count in counts.values())
 
 
 class Panels(_Section):
@@ -173,12 +185,18 @@ class Warmup(Training):
     recovery_share: Share
 
 
+class Vllm(_Section):
+    gpu_memory: Annotated[float, Field(gt=0, le=1)]
+    tensor_parallel: Positive
+
+
 class Engine(_Section):
-    kind: Literal["cpu"]
+    kind: Literal["cpu", "vllm"]
     slots: Positive
     max_new_tokens: Positive
     context: Positive
     temperature: Annotated[float, Field(ge=0)]
+    vllm: Vllm
 
     @model_validator(mode="after")
     def _room(self) -> Engine:
@@ -229,7 +247,7 @@ class Lessons(_Section):
 class Evaluate(_Section):
     panels: Annotated[list[Measured], Field(min_length=1)]
 
-    def of(self, env: str) -> list[str]:
+    def of(self, env: str) -> list[Measured]:
         """The panels measured in an environment: WebShop's test goals are all of one kind, it has no `test_seen`."""
         return [panel for panel in self.panels if panel != "test_seen" or env == "alfworld"]
 

@@ -16,6 +16,7 @@ from typing import Any
 from stages.agents import get
 from stages.engines.base import Engine, EngineFault
 from stages.engines.cpu import CpuEngine
+from stages.engines.vllm import VllmEngine
 from stages.envs.base import EnvironmentFault
 from stages.envs.panel import PanelError, load_panel
 from stages.envs.registry import category_reader, make
@@ -56,15 +57,16 @@ class System:
 def open_engine(settings: Settings, agent: str, adapter: Path | None) -> Engine:
     """The engine that params.yaml names, with the base model and, for a student, its adapter."""
     engine = settings.engine
-    return CpuEngine(
-        BASE,
-        adapter,
-        slots=engine.slots,
-        context=engine.context,
-        max_new_tokens=engine.max_new_tokens,
-        temperature=engine.temperature,
-        stop=get(agent).stop,
-    )
+    common: dict[str, Any] = {
+        "slots": engine.slots,
+        "context": engine.context,
+        "max_new_tokens": engine.max_new_tokens,
+        "temperature": engine.temperature,
+        "stop": get(agent).stop,
+    }
+    if engine.kind == "vllm":
+        return VllmEngine(BASE, adapter, **common, **engine.vllm.model_dump())
+    return CpuEngine(BASE, adapter, **common)
 
 
 def model_id(adapter: Path | None) -> str:
