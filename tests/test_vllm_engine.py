@@ -1,0 +1,131 @@
+"""The vLLM engine, against a stand-in of vLLM's interface and, for what is said, against the embedded engine."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fake_vllm import LLM, LoRARequest, modules
+
+from stages.engines import cpu
+from stages.engines.base import Engine, EngineFault, Reply
+from stages.engines.vllm import VllmEngine
+from stages.records import Message
+
+pytest_plugins = ["tiny"]
+
+TALKS = (("You see a box 1.", "Nothing happens.", "ok"), ("Hi.",), ("Look at the pan 2.", "The lamp 1 is on."))
+SETTINGS: dict[str, Any] = {"slots": 3, "context": 512, "max_new_tokens": 16, "temperature": 0.0, "stop": ("th",)}
+
+
+@pytest.fixture
+def fake_vllm(monkeypatch: pytest.MonkeyPatch) -> type[LLM]:
+    for name, module in modules().items():
+        monkeypatch.setitem(sys.modules, name, module)
+    return LLM
+
+
+def make(base: Path, adapter: Path | None = None, **changes: Any) -> VllmEngine:
+    return VllmEngine(base, adapter, gpu_memory=0.5, tensor_parallel=1, **{**SETTINGS, **changes})
+
+
+def converse(engine: Engine, talks: Sequence[Sequence[str]] = TALKS) -> list[list[Reply]]:
+    """All conversations at once; the replies of each, in order."""
+    sessions = {engine.open(number): number for number in range(len(talks))}
+    spoken = [[Message("system", "You act."), Message("user", talk[0])] for talk in talks]
+    replies: list[list[Reply]] = [[] for _ in talks]
+    for session, number in sessions.items():
+        engine.submit(session, spoken[number])
+    left = sum(map(len, talks))
+    while left:
+        for reply in engine.poll():
+            number = sessions[reply.session]
+            replies[number].append(reply)
+            left -= 1
+            if len(replies[number]) < len(talks[number]):
+                said = talks[number][len(replies[number])]
+                spoken[number] += [Message("assistant", reply.text), Message("user", said)]
+                engine.submit(reply.session, spoken[number])
+    return replies
+
+
+def test_it_says_what_the_embedded_engine_says(
+    tiny_qwen2: Path, fake_vllm: type[LLM], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cpu, "number_format", lambda: torch.float32)
+    own, other = converse(make(tiny_qwen2)), converse(cpu.CpuEngine(tiny_qwen2, None, **SETTINGS))
+    seen = [[(r.text, r.finish, r.prompt_tokens, r.reply_tokens) for r in talk] for talk in own]
+    assert seen == [[(r.text, r.finish, r.prompt_tokens, r.reply_tokens) for r in talk] for talk in other]
+    assert {r.finish for talk in own for r in talk} == {"stop", "length"}
+
+
+def test_what_the_prefix_cache_holds_is_not_counted_as_computed(tiny_qwen2: Path, fake_vllm: type[LLM]) -> None:
+    first, second, _ = converse(make(tiny_qwen2))[0]
+    assert 0 < second.computed_tokens < second.prompt_tokens
+    assert second.prompt_tokens - second.computed_tokens >= (first.prompt_tokens // 16 - 1) * 16
+
+
+def test_vllm_is_told_what_params_say(tiny_qwen2: Path, fake_vllm: type[LLM], tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"r": 20}))
+    engine = make(tiny_qwen2, tmp_path, temperature=0.7)
+    session = engine.open(seed=41)
+    engine.submit(session, [Message("user", "Hi.")])
+    told = fake_vllm.last.settings
+    assert (told["max_model_len"], told["max_num_seqs"], told["gpu_memory_utilization"]) == (512, 3, 0.5)
+    assert told["enable_prefix_caching"] and told["enable_lora"] and told["max_lora_rank"] == 32
+    [(_, params)] = fake_vllm.last.llm_engine.requests.values()
+    assert (params.temperature, params.max_tokens, params.stop, params.seed) == (0.7, 16, ["th"], 41)
+    assert fake_vllm.last.llm_engine.loras == [LoRARequest("student", 1, str(tmp_path))]
+
+
+def test_a_prompt_without_room_for_a_reply_is_not_sent(tiny_qwen2: Path, fake_vllm: type[LLM]) -> None:
+    engine = make(tiny_qwen2, context=64)
+    session = engine.open(0)
+    engine.submit(session, [Message("user", "x" * 200)])
+    [reply] = engine.poll()
+    assert (reply.session, reply.finish, reply.text, reply.reply_tokens) == (session, "context", "", 0)
+    assert not fake_vllm.last.llm_engine.requests
+
+
+def test_a_closed_session_is_given_up(tiny_qwen2: Path, fake_vllm: type[LLM]) -> None:
+    engine = make(tiny_qwen2, slots=1)
+    session = engine.open(0)
+    with pytest.raises(RuntimeError, match="all 1 slots are taken"):
+        engine.open(1)
+    engine.submit(session, [Message("user", "Hi.")])
+    engine.close(session)
+    assert fake_vllm.last.llm_engine.aborted == ["1"]
+    with pytest.raises(RuntimeError, match="nothing was submitted"):
+        engine.poll()
+
+
+def test_vllm_that_is_not_there_is_named_with_its_extra(tiny_qwen2: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    with pytest.raises(EngineFault, match=r"needs a GPU and the extra: pip install '\.\[gpu\]'"):
+        make(tiny_qwen2)
+
+
+def test_what_cannot_be_loaded_is_named(tmp_path: Path, tiny_qwen2: Path, fake_vllm: type[LLM]) -> None:
+    with pytest.raises(EngineFault, match=rf"vLLM cannot load {tmp_path}/none .*lower engine\.context"):
+        make(tmp_path / "none")
+    with pytest.raises(EngineFault, match=r"adapter_config\.json: no adapter of rank 512 or less"):
+        make(tiny_qwen2, tmp_path / "none")
+
+
+def test_a_failure_while_writing_is_the_engines(
+    tiny_qwen2: Path, fake_vllm: type[LLM], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = make(tiny_qwen2)
+    engine.submit(engine.open(0), [Message("user", "Hi.")])
+
+    def step() -> list[Any]:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(fake_vllm.last.llm_engine, "step", step)
+    with pytest.raises(EngineFault, match="failed while it was writing replies: out of memory"):
+        engine.poll()
