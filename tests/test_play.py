@@ -35,7 +35,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     identity = {"source": "tiny", "weights_sha256": "ab" * 32}
     Path("data/base/model/identity.json").write_text(json.dumps(identity), encoding="utf-8")
     Path("data/panels/alfworld").mkdir(parents=True)
-    tasks = [task(1, panel="dev"), task(2, panel="dev"), task(3, panel="dev", step_faults=2)]
+    tasks = [task(n, panel="dev", step_faults=faults) for n, faults in ((1, 0), (2, 0), (3, 2))]
     write_panels(Path("data/panels/alfworld"), "alfworld", "generated", {"dev": tasks})
     bank = [
         BankEntry(SCHEMA_VERSION, f"b{n}", "alfworld", "react", "put", text, 2, n, ["h", "i"], ["e", "f"])
@@ -170,7 +170,7 @@ def test_watching_leaves_nothing_behind(
     world: World, play: Command, engine: FakeEngine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = files(tmp_path)
-    play("--system", "base")
+    assert play("--system", "base") == 0
     assert files(tmp_path) == before and not engine.open_sessions
 
 
@@ -186,7 +186,7 @@ def test_no_progress_bar_runs_through_what_is_watched(
             return True
 
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
-    play("--system", "base")
+    assert play("--system", "base") == 0
     assert terminal.getvalue() == ""
 
 
