@@ -1,6 +1,7 @@
 """`python -m stages COMMAND`: what is done by hand, beside the pipeline.
 
 python -m stages profile cpu_study   merge profiles/cpu_study.yaml into params.yaml
+python -m stages doctor              what the study needs and costs, and whether it is there
 python -m stages verify              hash every output again and hold it against dvc.lock
 python -m stages shop                a WebShop site with the test panel's goals, on 127.0.0.1:3000
 python -m stages play                a task played by oneself, or by an agent while one watches
@@ -20,14 +21,16 @@ from stages import play, show
 from stages.engines.base import EngineFault
 from stages.envs.base import EnvironmentFault
 from stages.envs.panel import PanelError
-from stages.params import SettingsError
-from stages.profiles import apply_profile
+from stages.params import SettingsError, load
+from stages.profiles import apply_profile, settings_with
 from stages.records import RecordError
 from stages.shop import open_shop
 from stages.verify import VerifyError, verify
 from stages.viewing.episodes import NotFound
 
+PARAMS = Path("params.yaml")
 PROFILES = Path("profiles")
+PROFILE_NAMES = sorted(p.stem for p in PROFILES.glob("*.yaml"))
 FAULTS = (
     *(SettingsError, PanelError, RecordError, EnvironmentFault, EngineFault),
     *(VerifyError, play.PlayError, show.ShowError, NotFound),
@@ -39,8 +42,24 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m stages", description="What is done by hand, beside `dvc repro`.")
     commands = parser.add_subparsers(required=True)
     profile = commands.add_parser("profile", help="merge a profile into params.yaml, keeping its comments")
-    profile.add_argument("name", choices=sorted(p.stem for p in PROFILES.glob("*.yaml")))
+    profile.add_argument("name", choices=PROFILE_NAMES)
     profile.set_defaults(run=_profile)
+    doctor = commands.add_parser(
+        "doctor",
+        help="check a study's settings, data, model, memory and disk, and estimate its cost",
+        description="Find out what a study needs and costs, and whether it is there, without running anything. Exits with 1 when "
+        "something is missing or wrong that would stop the study on this machine.",
+    )
+    doctor.add_argument(
+        "--profile", choices=PROFILE_NAMES, help="look at params.yaml with this profile over it (default: as it stands)"
+    )
+    doctor.add_argument(
+        "--rate",
+        type=float,
+        metavar="N",
+        help="tokens a second that the engine is taken to compute (default: as in the last run of the embedded engine, else 2000)",
+    )
+    doctor.set_defaults(run=_doctor)
     check = commands.add_parser("verify", help="hash every output again and hold it against dvc.lock")
     check.set_defaults(run=_verify)
     shop = commands.add_parser("shop", help="serve a WebShop site with a panel's goals, until interrupted")
@@ -66,9 +85,20 @@ def main() -> int:
 
 
 def _profile(args: argparse.Namespace) -> int:
-    changed = apply_profile(Path("params.yaml"), PROFILES / f"{args.name}.yaml")
+    changed = apply_profile(PARAMS, PROFILES / f"{args.name}.yaml")
     print("\n".join(changed) or "params.yaml holds these settings already")
     return 0
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from stages.doctor import examine  # brings transformers along, which no other command here needs
+
+    settings = settings_with(PARAMS, PROFILES / f"{args.profile}.yaml") if args.profile else load(PARAMS)
+    findings = list(examine(settings, args.rate))
+    width = max(len(finding.about) for finding in findings)
+    for finding in findings:
+        print(f"{finding.level:<6}{finding.about:<{width + 2}}{finding.text}")
+    return 1 if any(finding.level == "fault" for finding in findings) else 0
 
 
 def _verify(args: argparse.Namespace) -> int:

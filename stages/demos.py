@@ -53,6 +53,7 @@ def demonstrations(env: str, agent: str, settings: Settings) -> list[Demo]:
         warmup.withheld.of(env),
         warmup.hinted_share,
         of_env(warmup.nonce, env),
+        of_env(warmup.shown, env),
         warmup.recovery_share,
     )
     demonstrate = shop.demonstrate if env == "webshop" else household.demonstrate

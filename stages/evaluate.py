@@ -1,4 +1,4 @@
-"""The `evaluate` stage: one system plays the dev and test panels, every task exactly once -> data/evals/<env>_<agent>_<system>/.
+"""The `evaluate` stage: one system plays the measured panels, every task exactly once -> data/evals/<env>_<agent>_<system>/.
 
     python -m stages.evaluate --env alfworld --agent react --system base
     python -m stages.evaluate --env alfworld --agent react --system distilled --seed 0
@@ -43,7 +43,7 @@ def run(env: str, agent: str, name: str, seed: int) -> str:
     settings = load()
     folder = _folder(env, agent, name, seed)
     runner = Runner(settings, env, agent, system_of(env, agent, name, seed))
-    runs, facts = runner.play(*map(str, settings.evaluate.panels))
+    runs, facts = runner.play(*settings.evaluate.of(env))
     runner.write(DATA / "evals" / folder, "evaluate", runs, facts)
     results = ", ".join(f"{panel} {sum(e.success for e in run)}/{len(run)}" for panel, run in runs.items())
     return f"{folder}: {results} in {facts['seconds']} s"

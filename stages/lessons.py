@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from stages import agents, chat
-from stages.envs.panel import PanelError, load_panel
+from stages.envs.panel import PanelError, load_panel, panel_names
 from stages.files import replacing
 from stages.params import Settings, SettingsError, load, of_env
 from stages.records import SCHEMA_VERSION, Episode, Lesson, Message, RecordError, read, write
@@ -30,6 +30,7 @@ BASE = DATA / "base" / "model"
 SOURCES = {"distilled": "teacher", "sft": "rollouts"}
 PANEL = "train"
 MEASURED = ("dev", "test")
+MEASURED_IF_THERE = ("test_seen",)
 
 
 class LessonError(ValueError):
@@ -82,17 +83,20 @@ def run(env: str, agent: str, arm: str, settings: Settings, tokenizer: Any, data
     def encode(messages: Sequence[Message]) -> chat.Encoded:
         return chat.encode(tokenizer, messages)
 
-    limits = Limits(of_env(settings.lessons.max_refused, env), settings.lessons.ngram, settings.students.max_tokens)
+    longest = of_env(settings.students, env).max_tokens
+    limits = Limits(of_env(settings.lessons.max_refused, env), settings.lessons.ngram, longest)
     lessons, dropped = build_lessons(arm, episodes, agents.get(agent), encode, limits)
     if not lessons:
         raise LessonError(
             f"{source}: none of {len(episodes)} episodes gives a lesson ({_counts(dropped)}), so arm {arm!r} has "
             "nothing to learn. Give the train panel more or easier tasks (panels), or the base model a longer warm-up"
         )
+    there = panel_names(data / "panels" / env)
+    measured = [*MEASURED, *(name for name in MEASURED_IF_THERE if name in there)]
     evidence = Evidence(
         episodes={e.episode_id: e for e in episodes},
         tasks={task.task_id: task for task in tasks},
-        measured=[task for name in MEASURED for task in load_panel(data / "panels" / env, name)[0]],
+        measured=[task for name in measured for task in load_panel(data / "panels" / env, name)[0]],
         encode=encode,
         decode=lambda ids: str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)),
         ngram=limits.ngram,

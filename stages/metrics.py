@@ -22,7 +22,7 @@ from typing import Any
 
 from stages.envs.panel import PanelError, load_panel, panel_source
 from stages.files import atomic
-from stages.params import Settings, SettingsError, load
+from stages.params import Settings, SettingsError, load, of_env
 from stages.records import SCHEMA_VERSION, BankEntry, Episode, Hint, Lesson, RecordError, read
 from stages.stats.contrasts import PRIMARY_PANEL, ContrastRow, contrast_rows
 from stages.stats.funnel import FunnelRow, LessonSet, funnel_row
@@ -53,7 +53,7 @@ def evaluated(settings: Settings, commit: str) -> tuple[list[SystemRow], list[Co
     contrasts: list[ContrastRow] = []
     for env in dict.fromkeys(cell.env for cell in settings.axes.cell):
         study = study_of(env, settings, panel_source(DATA / "panels" / env))
-        for panel in settings.evaluate.panels:
+        for panel in settings.evaluate.of(env):
             agents = [cell.agent for cell in settings.axes.cell if cell.env == env]
             by_agent = {agent: read_runs(env, agent, panel, settings) for agent in agents}
             check_panel({name: run for runs in by_agent.values() for name, run in runs.items()}, panel_of(env, panel))
@@ -72,9 +72,15 @@ def study_of(env: str, settings: Settings, source: str) -> Study:
         basis = (
             f"the environment's text, and up to {probes} steps of trying out" if probes else "the environment's text"
         )
-    if not settings.warmup.enabled:
-        return Study((), "", source, basis)
-    return Study(tuple(settings.warmup.withheld.of(env)), str(settings.warmup.strength), source, basis)
+    withheld = settings.warmup.withheld.of(env) if settings.warmup.enabled else []
+    return Study(
+        withheld=tuple(withheld),
+        strength=str(settings.warmup.strength) if settings.warmup.enabled else "",
+        panel_source=source,
+        hint_basis=basis,
+        category_basis=str(settings.agent.category),
+        shots=of_env(settings.agent.shots, env),
+    )
 
 
 def panel_of(env: str, name: str) -> Panel:
@@ -113,7 +119,7 @@ def funnel_of(env: str, agent: str, settings: Settings) -> FunnelRow:
         bank=read(DATA / "hints" / name / "bank.parquet", BankEntry),
         arms={arm: read_lessons(DATA / "lessons" / f"{name}_{arm}") for arm in settings.axes.arm},
         study=study_of(env, settings, panel_source(DATA / "panels" / env)),
-        student_epochs=settings.students.epochs,
+        student_epochs=of_env(settings.students, env).epochs,
     )
 
 

@@ -16,6 +16,7 @@ from stages.params import Panels, SettingsError, load
 from stages.process import die_with_parent
 
 PANELS = Path("data/panels")
+DOWNLOADS = CACHE / "downloads"
 
 
 def main() -> int:
@@ -34,7 +35,11 @@ def main() -> int:
 
 def build(panels: Panels, env: str) -> None:
     """Build one environment's panels; only its own code is imported."""
-    if env == "alfworld":
+    if env == "alfworld" and panels.alfworld.source == "official":
+        from stages.envs.alfworld.official_panels import build_panels as build_official
+
+        build_official(panels.alfworld, PANELS / env, CACHE / env, DOWNLOADS)
+    elif env == "alfworld":
         from stages.envs.alfworld.panels import build_panels as build_alfworld
 
         build_alfworld(panels.alfworld, PANELS / env, CACHE / env)

@@ -20,7 +20,11 @@ AgentName = Literal["react", "act", "stateact"]
 Arm = Literal["sft", "distilled"]
 Retrieval = Literal["rag", "constant", "random"]
 Panel = Literal["warmup", "train", "dev", "test"]
+Measured = Literal["dev", "test", "test_seen"]
 Category = Literal["put", "examine", "clean", "puttwo", "heat", "cool"]
+
+EXAMPLES: dict[Env, int] = {"alfworld": 2, "webshop": 1}
+"""Worked examples that stages/agents/examples holds for each task category."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
@@ -64,15 +68,40 @@ def _filled(sizes: Mapping[Panel, Mapping[Any, int]]) -> None:
             raise ValueError(f"panel {panel!r} is empty: give it at least one task in sizes.{panel}")
 
 
+class AlfworldCounts(_Section):
+    train: Count
+    valid_seen: Count
+    valid_unseen: Count
+
+
+class OfficialAlfworld(_Section):
+    data_dir: str | None
+    train: Positive
+    dev: Positive
+    warmup: Count
+    counts: AlfworldCounts | None
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None
+
+
 class AlfworldPanels(_Section):
-    source: Literal["generated"]
+    source: Literal["generated", "official"]
     seed: Count
     sizes: dict[Panel, dict[Category, Count]]
+    official: OfficialAlfworld
 
     @model_validator(mode="after")
     def _complete(self) -> AlfworldPanels:
-        _filled(self.sizes)
+        if self.source == "generated":
+            _filled(self.sizes)
         return self
+
+    def games(self, panel: Panel | Measured) -> int:
+        """How many games a panel has; of official ones without counts, as many as the release."""
+        if self.source == "generated":
+            return sum(count for name, counts in self.sizes.items() if name == panel for count in counts.values())
+        counts = self.official.counts or AlfworldCounts(train=3553, valid_seen=140, valid_unseen=134)
+        drawn = {"train": self.official.train, "dev": self.official.dev, "warmup": self.official.warmup}
+        return {**drawn, "test": counts.valid_unseen, "test_seen": counts.valid_seen}[panel]
 
 
 class WebshopPanels(_Section):
@@ -91,6 +120,10 @@ class WebshopPanels(_Section):
         if self.source == "official" and self.data_dir is None:
             raise ValueError("source 'official' needs data_dir, the folder with WebShop's items_*.json files")
         return self
+
+    def games(self, panel: Panel | Measured) -> int:
+        """How many goals a panel has."""
+        return sum(count for name, counts in self.sizes.items() if name == panel for count in counts.values())
 
 
 class Panels(_Section):
@@ -118,7 +151,29 @@ class Withheld(_Section):
         return list(self.model_dump()[env])
 
 
-class Warmup(_Section):
+class Training(_Section):
+    """What determines a training run besides its data and seed.
+
+    The learning rate rises over the share `rise` of all steps, then falls along `schedule`. A step sees `batch_size` x `accumulation`
+    examples a process. `quantize` 4bit keeps the frozen base in NF4 (QLoRA, arXiv 2305.14314). Conversations of more than `max_tokens`
+    are left out, never cut.
+    """
+
+    epochs: Positive
+    learning_rate: Annotated[float, Field(gt=0, lt=1)]
+    schedule: Literal["cosine", "linear"]
+    rise: Annotated[float, Field(ge=0, lt=1)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    batch_size: Positive
+    accumulation: Positive
+    max_tokens: Positive
+    gradient_checkpointing: bool
+    quantize: Literal["none", "4bit"]
+    lora: Lora
+
+
+class Warmup(Training):
     enabled: bool
     seed: Count
     cells: Annotated[list[Cell], Field(min_length=1)]
@@ -126,20 +181,22 @@ class Warmup(_Section):
     strength: Literal["full"]
     hinted_share: Share
     nonce: dict[Env, Count]
+    shown: dict[Env, Annotated[float, Field(gt=0, le=1)]]
     recovery_share: Share
-    max_tokens: Positive
-    epochs: Positive
-    learning_rate: Annotated[float, Field(gt=0, lt=1)]
-    batch_size: Positive
-    lora: Lora
+
+
+class Vllm(_Section):
+    gpu_memory: Annotated[float, Field(gt=0, le=1)]
+    tensor_parallel: Positive
 
 
 class Engine(_Section):
-    kind: Literal["cpu"]
+    kind: Literal["cpu", "vllm"]
     slots: Positive
     max_new_tokens: Positive
     context: Positive
     temperature: Annotated[float, Field(ge=0)]
+    vllm: Vllm
 
     @model_validator(mode="after")
     def _room(self) -> Engine:
@@ -147,6 +204,23 @@ class Engine(_Section):
             raise ValueError(
                 f"a reply of max_new_tokens {self.max_new_tokens} leaves no room in a context of {self.context}"
             )
+        return self
+
+
+class AgentSettings(_Section):
+    """How agents are prompted, whatever their form. `shots`: worked examples in every prompt but the students'; `category`: what hints and
+    examples are chosen by, the task's own (`oracle`, as in the paper) or read from its instruction (`inferred`, as a deployed agent must);
+    `corrections`: times in a row that an unreadable reply is answered with a request for another, before it is played as it is."""
+
+    shots: dict[Env, Count]
+    category: Literal["oracle", "inferred"]
+    corrections: Annotated[int, Field(ge=0, le=1)]
+
+    @model_validator(mode="after")
+    def _written(self) -> AgentSettings:
+        for env, number in self.shots.items():
+            if number > EXAMPLES[env]:
+                raise ValueError(f"{number} worked examples asked for on {env}, where {EXAMPLES[env]} are written")
         return self
 
 
@@ -170,16 +244,12 @@ class Lessons(_Section):
     ngram: Annotated[int, Field(ge=2)]
 
 
-class Students(_Section):
-    epochs: Positive
-    learning_rate: Annotated[float, Field(gt=0, lt=1)]
-    batch_size: Positive
-    max_tokens: Positive
-    lora: Lora
-
-
 class Evaluate(_Section):
-    panels: Annotated[list[Literal["dev", "test"]], Field(min_length=1)]
+    panels: Annotated[list[Measured], Field(min_length=1)]
+
+    def of(self, env: str) -> list[Measured]:
+        """The panels measured in an environment: WebShop's test goals are all of one kind, it has no `test_seen`."""
+        return [panel for panel in self.panels if panel != "test_seen" or env == "alfworld"]
 
 
 class Stats(_Section):
@@ -194,11 +264,12 @@ class Settings(_Section):
     panels: Panels
     model: Model
     warmup: Warmup
+    agent: AgentSettings
     engine: Engine
     runner: Runner
     hints: Hints
     lessons: Lessons
-    students: Students
+    students: dict[Env, Training]
     evaluate: Evaluate
     stats: Stats
 
@@ -215,12 +286,40 @@ class Settings(_Section):
         return self
 
     @model_validator(mode="after")
+    def _nothing_withheld_is_shown(self) -> Settings:
+        for env, number in self.agent.shots.items():
+            if number and self.warmup.enabled and self.warmup.withheld.of(env):
+                raise ValueError(
+                    f"agent.shots shows examples of what warmup.withheld withholds on {env}; set one of them to nothing"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _panels_there_are(self) -> Settings:
+        official = self.panels.alfworld.source == "official"
+        if "test_seen" in self.evaluate.panels and not official:
+            raise ValueError("evaluate.panels names test_seen, which only panels.alfworld.source 'official' has")
+        for env in dict.fromkeys(cell.env for cell in self.axes.cell):
+            if not self.evaluate.of(env):
+                raise ValueError(f"evaluate.panels names no panel of {env}: {self.evaluate.panels}")
+        warmed = self.warmup.enabled and any(cell.env == "alfworld" for cell in self.warmup.cells)
+        if official and warmed and not self.panels.alfworld.official.warmup:
+            raise ValueError(
+                "warmup.enabled with panels.alfworld.source 'official' needs a warm-up panel: give "
+                "panels.alfworld.official.warmup a number of games, or set warmup.enabled to false"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _by_env(self) -> Settings:
-        by_env = {
+        by_env: dict[str, Mapping[Env, Any]] = {
             "runner.max_turns": self.runner.max_turns,
             "hints.per_failure": self.hints.per_failure,
             "lessons.max_refused": self.lessons.max_refused,
             "warmup.nonce": self.warmup.nonce,
+            "warmup.shown": self.warmup.shown,
+            "agent.shots": self.agent.shots,
+            "students": self.students,
         }
         for key, values in by_env.items():
             missing = [env for env in self.axes.env if env not in values]

@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from stages.files import atomic
-from stages.params import SettingsError, parse
+from stages.params import Settings, SettingsError, parse
 
 
 def apply_profile(params: Path, profile: Path) -> list[str]:
@@ -18,6 +18,19 @@ def apply_profile(params: Path, profile: Path) -> list[str]:
 
     Raises `SettingsError` for a profile that names unknown or impossible settings; then params.yaml stays as it was.
     """
+    text, changed = _overlaid(params, profile)
+    with atomic(params) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return changed
+
+
+def settings_with(params: Path, profile: Path) -> Settings:
+    """The settings that `apply_profile` would leave; nothing is written. Raises `SettingsError` as it does."""
+    return _parsed(_overlaid(params, profile)[0], params, profile)
+
+
+def _overlaid(params: Path, profile: Path) -> tuple[str, list[str]]:
+    """The text of params.yaml with a profile's settings in it, checked, and what changed."""
     yaml = YAML()
     yaml.width = 4096
     yaml.preserve_quotes = True
@@ -28,10 +41,12 @@ def apply_profile(params: Path, profile: Path) -> list[str]:
     changed = _merge(settings, overlay, "")
     buffer = io.StringIO()
     yaml.dump(settings, buffer)
-    parse(YAML(typ="safe").load(buffer.getvalue()), f"{params} with {profile}")
-    with atomic(params) as temporary:
-        temporary.write_text(buffer.getvalue(), encoding="utf-8")
-    return changed
+    _parsed(buffer.getvalue(), params, profile)
+    return buffer.getvalue(), changed
+
+
+def _parsed(text: str, params: Path, profile: Path) -> Settings:
+    return parse(YAML(typ="safe").load(text), f"{params} with {profile}")
 
 
 def _merge(target: Any, overlay: Any, where: str) -> list[str]:

@@ -40,18 +40,23 @@ class Turn:
     """One decision: what was offered, what the agent replied, what came of it.
 
     `prompt_tokens` is the whole prompt, as an API bills it; `computed_tokens` what the engine really encoded of it
-    (prefix reuse deducted). `finish` is `stop`, or `length` when the token limit cut the reply. `action` is empty when
-    the reply could not be parsed; `valid` is False when the environment refused the action. `admissible` lists what was
-    offered before the action.
+    (prefix reuse deducted); `elided` counts the first turns of the episode that were left out of it, to fit the window. `finish` is
+    `stop`, or `length` when the token limit cut the reply. `action` is empty when the reply could not be read, and `fault` says why (see
+    `agents.base.Decision`). Such a reply is played as an empty command, unless `asked_again`: then `observation` is the request for
+    another reply, and nothing was played. `valid` is False when the environment refused the action, or nothing was played. `admissible`
+    lists what was offered before the action.
     """
 
     prompt_tokens: int
     computed_tokens: int
+    elided: int
     reply: str
     reply_tokens: int
     finish: str
     thought: str
     action: str
+    fault: str
+    asked_again: bool
     observation: str
     valid: bool
     admissible: list[str]
@@ -71,7 +76,7 @@ class Episode:
 
     `stop` is `done`, `turn_limit`, `repeated` (the same reply too often), `context` (the prompt outgrew the model's
     window) or `machine` (then `machine_failure` says what broke, and the episode is no evidence about the agent).
-    `hint_ids` are bank entries, in the order shown; `opening` is the first observation. Token counts are sums over the turns;
+    `category_used` is what hints and examples were chosen by: the task's `category`, or what was read from its instruction. `hint_ids` are bank entries, in the order shown; `opening` is the first observation. Token counts are sums over the turns;
     `computed_tokens` has what was encoded and the replies; `retrieve_tokens` is what the choice of hints cost. `skill` is what the
     task calls for, in the words of `warmup.withheld`; `parts` is what the reward is made of, empty where the environment does not say.
     """
@@ -86,6 +91,7 @@ class Episode:
     panel: str
     panel_sha256: str
     category: str
+    category_used: str
     skill: str
     goal: str
     hint_ids: list[str]

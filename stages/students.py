@@ -14,10 +14,10 @@ from pathlib import Path
 
 from stages.chat import encode
 from stages.files import replacing
-from stages.params import SettingsError, load
+from stages.params import SettingsError, Training, load, of_env
 from stages.process import die_with_parent
 from stages.records import Lesson, RecordError, read
-from stages.training.trainer import Recipe, TrainingError, train
+from stages.training.trainer import TrainingError, train
 
 DATA = Path("data")
 BASE = DATA / "base" / "model"
@@ -36,29 +36,27 @@ def main() -> int:
     try:
         lessons = read(DATA / "lessons" / name / "lessons.parquet", Lesson)
         with replacing(DATA / "students" / f"{name}_s{args.seed}") as fresh:
-            print(f"students: {name}_s{args.seed}: {teach(lessons, args.seed, fresh)}")
+            recipe = of_env(load().students, args.env)
+            print(f"students: {name}_s{args.seed}: {teach(lessons, recipe, args.seed, fresh)}")
     except (SettingsError, RecordError, TrainingError) as error:
         print(f"students: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def teach(lessons: list[Lesson], seed: int, out: Path) -> str:
+def teach(lessons: list[Lesson], recipe: Training, seed: int, out: Path) -> str:
     """Train on all lessons (their gates have refused whatever must not be learnt) and write the student to `out`."""
     from transformers import AutoTokenizer
 
-    settings = load()
-    s = settings.students
     tokenizer = AutoTokenizer.from_pretrained(BASE)
-    recipe = Recipe(s.epochs, s.learning_rate, s.batch_size, s.lora.r, s.lora.alpha, s.lora.dropout, seed)
-    curve = train(BASE, [encode(tokenizer, lesson.messages) for lesson in lessons], recipe, out / "adapter")
+    curve = train(BASE, [encode(tokenizer, lesson.messages) for lesson in lessons], recipe, seed, out / "adapter")
     (out / "curve.jsonl").write_text("".join(json.dumps(row) + "\n" for row in curve), encoding="utf-8")
     facts = {
         "schema_version": 1,
         "lessons": len(lessons),
         "tokens": sum(lesson.tokens for lesson in lessons),
         "trained_tokens": sum(lesson.trained_tokens for lesson in lessons),
-        "epochs": s.epochs,
+        "epochs": recipe.epochs,
     }
     (out / "student.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     return f"{len(lessons)} lessons, last loss {curve[-1]['loss']:.3f}"

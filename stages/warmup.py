@@ -17,7 +17,7 @@ from stages.files import replacing
 from stages.params import Settings, SettingsError, load
 from stages.process import die_with_parent
 from stages.records import Demo, RecordError, read
-from stages.training.trainer import Recipe, TrainingError, train
+from stages.training.trainer import TrainingError, train
 
 SOURCE = Path("data/base/source")
 DEMOS = Path("data/demos")
@@ -50,10 +50,9 @@ def warm_up(settings: Settings, out: Path) -> str:
     names = [f"{cell.env}_{cell.agent}" for cell in settings.warmup.cells]
     demos = [demo for name in names for demo in read(DEMOS / f"{name}.parquet", Demo)]
     encoded = [encode(tokenizer, demo.messages) for demo in demos]
-    fitting = [e for e in encoded if len(e.input_ids) <= settings.warmup.max_tokens]
     w = settings.warmup
-    recipe = Recipe(w.epochs, w.learning_rate, w.batch_size, w.lora.r, w.lora.alpha, w.lora.dropout, w.seed)
-    curve = train(SOURCE, fitting, recipe, out)
+    fitting = [e for e in encoded if len(e.input_ids) <= w.max_tokens]
+    curve = train(SOURCE, fitting, w, w.seed, out)
     facts = {
         "schema_version": 1,
         "enabled": True,

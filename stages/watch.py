@@ -16,9 +16,9 @@ from stages.agents.base import Agent
 from stages.engines.base import Engine, Reply
 from stages.envs.base import Environment, Observation, Task
 from stages.evaluate import system_of
-from stages.params import Settings, of_env
+from stages.params import Settings
 from stages.records import Message
-from stages.runner.episodes import Play, play_tasks
+from stages.runner.episodes import play_tasks
 from stages.runner.journal import Journal
 from stages.runner.study import Runner, open_engine
 from stages.viewing.episodes import failures_behind
@@ -44,24 +44,23 @@ def watch(
     system = runner.system
     alone = settings.model_copy(update={"engine": settings.engine.model_copy(update={"slots": 1})})
     engine = open_engine(alone, agent, system.adapter)
-    turns = of_env(settings.runner.max_turns, task.env)
-    play = Play(system.name, system.seed, {task.panel: panel_sha256}, runner.model, turns, settings.runner.max_repeats)
-    hints = runner.retriever.retrieve(task.task_id, task.category)
+    hints = runner.retriever.retrieve(task.task_id, runner.category(task))
     say(console, labelled(system_rows(system.name, system.seed, agent, runner.model, engine.name)))
     say(console, labelled(hint_rows(hints.entry_ids, hints.texts, failures_behind(task.env, agent))))
     # The journal goes with its folder: what is watched is no record.
     with (
         contextlib.redirect_stderr(_NoTerminal()),
         tempfile.TemporaryDirectory() as folder,
-        Journal(Path(folder), {}) as journal,
+        Journal(Path(folder), {}, "") as journal,
     ):
         watched = WatchedEngine(engine, get(agent), console)
         [episode] = play_tasks(
             [task],
-            play,
+            runner.rules({task.panel: panel_sha256}),
             get(agent),
             watched,
             lambda: WatchedEnv(make_env(), watched, console),
+            runner.category,
             runner.retriever,
             journal,
         )
@@ -99,7 +98,7 @@ class WatchedEngine:
                 self._turn += 1
                 read = self._agent.parse(reply.text)
                 self.taken = [tokens_row(reply.prompt_tokens, reply.computed_tokens, reply.reply_tokens)]
-                rows = labelled(reply_rows(read.thought, read.action, reply.finish), self._turn)
+                rows = labelled(reply_rows(read, reply.finish), self._turn)
                 say(self._console, rows, gap=False)
         return replies
 

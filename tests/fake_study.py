@@ -15,8 +15,8 @@ TASKS = [(f"{category}-{i}", category) for category in ("put", "heat") for i in 
 def episode(system: str, task: str, category: str, success: bool, **changes: Any) -> Episode:
     """One finished episode of two turns, the second of which was refused; `changes` replace fields."""
     turns = [
-        Turn(100, 60, "Action: go", 10, "stop", "", "go", "You go.", True, ["go"]),
-        Turn(140, 20, "Action: fly", 10, "stop", "", "fly", "Nothing happens.", False, ["go"]),
+        Turn(100, 60, 0, "Action: go", 10, "stop", "", "go", "", False, "You go.", True, ["go"]),
+        Turn(140, 20, 0, "Action: fly", 10, "stop", "", "fly", "", False, "Nothing happens.", False, ["go"]),
     ]
     made = Episode(
         schema_version=SCHEMA_VERSION,
@@ -29,6 +29,7 @@ def episode(system: str, task: str, category: str, success: bool, **changes: Any
         panel="test",
         panel_sha256=SHA["test"],
         category=category,
+        category_used=category,
         skill=category,
         goal="put it there",
         hint_ids=[],

@@ -105,7 +105,11 @@ def play(home: Household, actions: Sequence[str], **changes: Any) -> Episode:
     for action in actions:
         reply = f"Think: I go on.\nAction: {action}" if action else "I do not know."
         after = home.step(action)
-        turns.append(Turn(9, 9, reply, 3, "stop", "I go on.", action, after.text, after.valid, list(seen.admissible)))
+        fault = "" if action else "no_action"
+        offered = list(seen.admissible)
+        turns.append(
+            Turn(9, 9, 0, reply, 3, "stop", "I go on.", action, fault, False, after.text, after.valid, offered)
+        )
         seen = after
     name = hashlib.sha256("|".join(actions).encode()).hexdigest()[:16]
     episode = Episode(
@@ -119,6 +123,7 @@ def play(home: Household, actions: Sequence[str], **changes: Any) -> Episode:
         panel="train",
         panel_sha256=SHA,
         category=task.category,
+        category_used=task.category,
         skill=task.skill,
         goal=task.goal,
         hint_ids=[],

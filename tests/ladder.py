@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.agents.react import React
+from stages.agents.react import REACT
 from stages.engines.base import Reply
 from stages.envs.base import EnvironmentFault, Observation, Task
 from stages.hinting.retrieval import Retriever
@@ -21,10 +21,17 @@ from stages.records import Episode, Message
 from stages.runner.episodes import Play, play_tasks
 from stages.runner.journal import Journal
 
-PLAY = Play(system="base", seed=3, panels={"train": "f" * 64}, model="m", max_turns=6, max_repeats=3)
-AGENT = React()
+PLAY = Play(
+    system="base", seed=3, panels={"train": "f" * 64}, model="m", max_turns=6, max_repeats=3, shots=0, corrections=0
+)
+AGENT = REACT
 IDENTITY: dict[str, Any] = {"play": vars(PLAY), "k": 3}
+CODE = "c" * 64
 NO_HINTS = Retriever("", [], 0, 0)
+
+
+def own_category(task: Task) -> str:
+    return task.category
 
 
 def count(text: str) -> int:
@@ -146,18 +153,18 @@ def play(
     identity: dict[str, Any] = IDENTITY,
     settings: Play = PLAY,
 ) -> list[Episode]:
-    with Journal(folder, identity) as journal:
-        return play_tasks(tasks, settings, AGENT, engine, world.make, retriever, journal)
+    with Journal(folder, identity, CODE) as journal:
+        return play_tasks(tasks, settings, AGENT, engine, world.make, own_category, retriever, journal)
 
 
 def _child(folder: Path, tasks: int, seconds: float) -> None:
-    with Journal(folder, IDENTITY) as journal:
+    with Journal(folder, IDENTITY, CODE) as journal:
         made = [task(n) for n in range(tasks)]
 
         def make() -> Ladder:
             return Ladder(Counter(), lambda name: note(folder / "resets", name), seconds, folder / "tops")
 
-        play_tasks(made, PLAY, AGENT, FakeEngine(up), make, NO_HINTS, journal)
+        play_tasks(made, PLAY, AGENT, FakeEngine(up), make, own_category, NO_HINTS, journal)
 
 
 if __name__ == "__main__":

@@ -67,12 +67,14 @@ def closure(name: str) -> frozenset[Path]:
 
 
 def code_deps(command: str) -> list[str]:
-    """Files under stages/ that a stage's command runs, relative to the root. Templates a module reads count with it."""
+    """Files under stages/ that a stage's command runs, relative to the root. Templates and examples a module reads count with it."""
     entry = re.search(r"-m (stages\.\w+)", command)
     assert entry, command
     files = {p.relative_to(ROOT).as_posix() for p in closure(entry[1])}
     if "stages/report.py" in files:
         files |= {"stages/templates/report.html.j2", "stages/templates/report.md.j2"}
+    if "stages/agents/shots.py" in files:
+        files |= {f"stages/agents/examples/{env}.json" for env in ("alfworld", "webshop")}
     return sorted(files - PLUMBING)
 
 

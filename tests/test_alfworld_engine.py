@@ -163,6 +163,7 @@ def test_old_data_are_played_with_move(engine: Engine, root: Path, heat: Game) -
     for new_words, old_words in {
         "move {o} to {r}": "put {o} in/on {r}",
         "You move the {o.name} to the {r.name}.": "You put the {o.name} in/on the {r.name}.",
+        "You arrive at {r.name}.": "You arrive at {lend.name}.",
     }.items():
         assert new_words in old["grammar"]
         old["grammar"] = old["grammar"].replace(new_words, old_words)

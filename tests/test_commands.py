@@ -49,15 +49,17 @@ def test_the_laptop_study_has_as_many_test_games_as_the_official_unseen_split(pa
 
 def test_a_profile_changes_what_it_names_and_nothing_else(tmp_path: Path, params: Path) -> None:
     before = yaml.safe_load(params.read_text(encoding="utf-8"))
-    assert apply_profile(params, overlay(tmp_path, "students: {lora: {r: 4}}\n")) == ["students.lora.r: 16 -> 4"]
-    before["students"]["lora"]["r"] = 4
+    assert apply_profile(params, overlay(tmp_path, "students: {webshop: {lora: {r: 4}}}\n")) == [
+        "students.webshop.lora.r: 16 -> 4"
+    ]
+    before["students"]["webshop"]["lora"]["r"] = 4
     assert yaml.safe_load(params.read_text(encoding="utf-8")) == before
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("students: {lora: {rank: 4}}\n", "students.lora.rank"),
+        ("students: {webshop: {lora: {rank: 4}}}\n", "students.webshop.lora.rank"),
         ("hints: {k: 0}\n", "hints.k"),
         ("hints: {k: [}\n", "profile.yaml"),
     ],

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import pytest
 from household import Household, task_of
 
-from stages.agents.react import React
-from stages.agents.stateact import StateAct
+from stages.agents.react import REACT
+from stages.agents.stateact import STATEACT
 from stages.envs.alfworld import TASK_TYPE
 from stages.envs.alfworld.environment import AlfworldEnvironment
 from stages.envs.alfworld.explorer import Explorer, Lost, listed
@@ -21,9 +21,9 @@ from stages.records import Demo, Message
 from stages.training import demos, nonce
 from stages.training.demos import Plan, demonstrate
 
-AGENT = React()
+AGENT = REACT
 WITHHELD = ("heat", "cool")
-PLAN = Plan(seed=1, withheld=WITHHELD, hinted_share=0.5, nonce=8, recovery_share=0.5)
+PLAN = Plan(seed=1, withheld=WITHHELD, hinted_share=0.5, nonce=8, shown=1.0, recovery_share=0.5)
 GAMES = 3  # of each task type; every second one in an unseen scene
 
 
@@ -44,7 +44,7 @@ def games(tmp_path_factory: pytest.TempPathFactory) -> tuple[AlfworldEnvironment
 @pytest.fixture(scope="module")
 def shown(games: tuple[AlfworldEnvironment, list[Task]]) -> list[Demo]:
     """Many demonstrations of the few games, from several seeds."""
-    plans = [Plan(seed, WITHHELD, 0.5, 4, 0.5) for seed in range(8)]
+    plans = [Plan(seed, WITHHELD, 0.5, 4, 1.0, 0.5) for seed in range(8)]
     return [demo for plan in plans for demo in demonstrate(*games, AGENT, plan)]
 
 
@@ -112,7 +112,7 @@ def test_nothing_the_model_learns_tells_of_a_withheld_skill(shown: list[Demo]) -
 def test_a_withheld_skill_is_withheld_even_where_its_tasks_lend_their_rooms_to_made_up_tools(
     games: tuple[AlfworldEnvironment, list[Task]],
 ) -> None:
-    found = demonstrate(*games, AGENT, Plan(2, ("clean", "heat", "cool"), 1.0, 6, 0.0))
+    found = demonstrate(*games, AGENT, Plan(2, ("clean", "heat", "cool"), 1.0, 6, 1.0, 0.0))
     assert {d.kind for d in found} == {"put", "examine", "puttwo", "nonce"}
     for demo in found:
         text = "\n".join([*said(demo, "assistant"), *said(demo, "system"), *demo.hints, said(demo, "user")[0]])
@@ -124,7 +124,7 @@ def test_a_withheld_skill_is_withheld_even_where_its_tasks_lend_their_rooms_to_m
 def test_the_share_of_hinted_demonstrations_is_kept_at_its_ends(
     games: tuple[AlfworldEnvironment, list[Task]], share: float
 ) -> None:
-    for demo in demonstrate(*games, AGENT, Plan(3, WITHHELD, share, 3, 0.0)):
+    for demo in demonstrate(*games, AGENT, Plan(3, WITHHELD, share, 3, 1.0, 0.0)):
         assert bool(demo.hints) == (demo.kind == "nonce" or share == 1.0)
 
 
@@ -182,7 +182,7 @@ def test_a_refused_turn_is_not_trained_and_the_recovery_is(shown: list[Demo]) ->
 def test_without_a_recovery_share_nothing_is_refused_and_every_reply_is_trained(
     games: tuple[AlfworldEnvironment, list[Task]],
 ) -> None:
-    for demo in demonstrate(*games, AGENT, Plan(4, WITHHELD, 0.5, 4, 0.0)):
+    for demo in demonstrate(*games, AGENT, Plan(4, WITHHELD, 0.5, 4, 1.0, 0.0)):
         assert refused(demo.messages) == []
         assert all(m.train for m in demo.messages if m.role == "assistant")
 
@@ -233,7 +233,7 @@ def test_a_made_up_place_with_a_door_shows_what_is_in_it_only_once_open() -> Non
 def test_the_same_plan_gives_the_same_demonstrations(games: tuple[AlfworldEnvironment, list[Task]]) -> None:
     first = demonstrate(*games, AGENT, PLAN)
     assert demonstrate(*games, AGENT, PLAN) == first
-    other = demonstrate(*games, AGENT, Plan(2, WITHHELD, 0.5, 8, 0.5))
+    other = demonstrate(*games, AGENT, Plan(2, WITHHELD, 0.5, 8, 1.0, 0.5))
     assert [d.messages for d in other] != [d.messages for d in first]
 
 
@@ -267,7 +267,7 @@ def test_an_explorer_gives_up_on_what_it_cannot_read_or_find() -> None:
 def test_stateact_says_where_it_is_and_what_it_holds(games: tuple[AlfworldEnvironment, list[Task]]) -> None:
     env, tasks = games
     task = next(task for task in tasks if task.category == "put")
-    agent = StateAct()
+    agent = STATEACT
     messages = demos.play(env, task, agent, (), None, False, demos.random.Random(0))
     assert messages is not None
     at, hand = "middle of the room", "nothing"

@@ -15,7 +15,7 @@ from typing import Any
 
 import ladder
 import pytest
-from ladder import IDENTITY, PLAY, FakeEngine, World, play, task, up
+from ladder import CODE, IDENTITY, PLAY, FakeEngine, World, play, task, up
 
 from stages.records import Message
 from stages.runner.journal import Journal, JournalError, identity_key
@@ -46,7 +46,7 @@ def test_a_second_run_plays_only_what_is_missing(tmp_path: Path) -> None:
 
 
 def journal_file(folder: Path) -> Path:
-    return folder / f"{identity_key(IDENTITY)}.jsonl"
+    return folder / f"{identity_key(IDENTITY)}-{CODE[:12]}.jsonl"
 
 
 @pytest.mark.parametrize("damage", ["torn", "torn at its very end", "no episode", "zeros"])
@@ -82,10 +82,10 @@ def test_the_order_of_settings_does_not_matter() -> None:
 
 def test_a_discarded_journal_is_gone(tmp_path: Path) -> None:
     play(tmp_path, [task(1)], World(), FakeEngine(up))
-    with Journal(tmp_path, IDENTITY) as journal:
+    with Journal(tmp_path, IDENTITY, CODE) as journal:
         assert set(journal.finished) == {"t1"}
         journal.discard()
-    with Journal(tmp_path, IDENTITY) as journal:
+    with Journal(tmp_path, IDENTITY, CODE) as journal:
         assert journal.finished == {}
 
 

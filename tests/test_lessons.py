@@ -14,7 +14,7 @@ import pytest
 from household import Household, play, task_of
 
 import stages.lessons as stage
-from stages.agents.react import React
+from stages.agents.react import REACT
 from stages.chat import IGNORED, Encoded
 from stages.envs.base import Task
 from stages.envs.panel import load_panel, write_panels
@@ -56,7 +56,7 @@ def saying(episode: Episode, reply: str) -> Episode:
 
 
 def build(*episodes: Episode, limits: Limits = LIMITS) -> tuple[list[Lesson], dict[str, int]]:
-    return build_lessons("distilled", episodes, React(), encode, limits)
+    return build_lessons("distilled", episodes, REACT, encode, limits)
 
 
 def test_a_lesson_is_the_conversation_without_hints() -> None:
@@ -64,7 +64,7 @@ def test_a_lesson_is_the_conversation_without_hints() -> None:
     (lesson,), dropped = build(episode)
     system, opening, *turns = lesson.messages
     assert dropped == {}
-    assert system == React().prompt("alfworld", episode.opening, ()).messages()[0]
+    assert system == REACT.prompt("alfworld", episode.opening, ()).messages()[0]
     assert opening == Message("user", episode.opening)
     assert [m.content for m in turns[::2]] == [turn.reply for turn in episode.turns]
     assert [m.content for m in turns[1::2]] == [turn.observation for turn in episode.turns[:-1]]
@@ -78,7 +78,7 @@ def test_mistakes_stay_in_sight_and_are_not_trained() -> None:
     episode = replace(
         episode, turns=[*episode.turns[:2], replace(episode.turns[2], finish="length"), *episode.turns[3:]]
     )
-    replies = [m for m in conversation(episode, React()) if m.role == "assistant"]
+    replies = [m for m in conversation(episode, REACT) if m.role == "assistant"]
     assert [m.train for m in replies] == [False, False, False, True, True, True]
 
 
@@ -306,6 +306,15 @@ def test_a_failed_gate_changes_nothing(tmp_path: Path) -> None:
     with pytest.raises(GateError, match="no_measured_goal: 1 of 1"):
         stage.run("alfworld", "react", "distilled", SETTINGS, CharacterTokenizer(), data)
     assert not (data / "lessons").exists()
+
+
+def test_lessons_are_held_against_the_seen_test_games_too(tmp_path: Path) -> None:
+    data = data_with(tmp_path, hinted())
+    twin = replace(task_of(HOME, task_id="seen-0"), panel="test_seen")
+    panels = {"train": [task_of(HOME)], "dev": [task("dev")], "test": [task("test")], "test_seen": [twin]}
+    write_panels(data / "panels/alfworld", "alfworld", "made up", panels)
+    with pytest.raises(GateError, match="no_measured_goal: 1 of 1"):
+        stage.run("alfworld", "react", "distilled", SETTINGS, CharacterTokenizer(), data)
 
 
 def test_episodes_of_another_panel_are_refused(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_every_fault_is_reported_at_once_with_its_key() -> None:
     values = changed(
         hints__k=0,
         engine__temperature=-1,
-        students__lora__dropout=1.0,
+        students__alfworld__lora__dropout=1.0,
         axes__arm=["reakt"],
         runner__max_turns="many",
         lesons={},
@@ -68,7 +68,7 @@ def test_every_fault_is_reported_at_once_with_its_key() -> None:
     assert keys == {
         "hints.k",
         "engine.temperature",
-        "students.lora.dropout",
+        "students.alfworld.lora.dropout",
         "axes.arm.0",
         "runner.max_turns",
         "lesons",
@@ -82,7 +82,7 @@ def test_every_fault_is_reported_at_once_with_its_key() -> None:
     [
         ({"hint": {"k": 3}}, "hint"),
         ({"hints__topk": 3}, "hints.topk"),
-        ({"students__lora__rank": 3}, "students.lora.rank"),
+        ({"students__webshop__lora__rank": 3}, "students.webshop.lora.rank"),
         ({"axes__environment": ["alfworld"]}, "axes.environment"),
         ({"panels__sokoban": {}}, "panels.sokoban"),
     ],
@@ -113,6 +113,14 @@ def test_unknown_keys_are_refused(change: dict[str, Any], key: str) -> None:
         ({"hints__per_failure": {"alfworld": 4}}, "(top)"),
         ({"lessons__max_refused": {"webshop": 0}}, "(top)"),
         ({"warmup__learning_rate": 0}, "warmup.learning_rate"),
+        ({"warmup__shown": {"alfworld": 0.5}}, "(top)"),
+        ({"warmup__shown__alfworld": 0}, "warmup.shown.alfworld"),
+        ({"students__alfworld__quantize": "8bit"}, "students.alfworld.quantize"),
+        ({"students__alfworld__schedule": "steps"}, "students.alfworld.schedule"),
+        ({"agent__category": "known"}, "agent.category"),
+        ({"agent__corrections": 2}, "agent.corrections"),
+        ({"agent__shots": {"alfworld": 3, "webshop": 0}}, "agent"),
+        ({"agent__shots": {"alfworld": 2, "webshop": 0}}, "(top)"),
         ({"engine__kind": "gpu"}, "engine.kind"),
         ({"engine__slots": 0}, "engine.slots"),
         ({"engine__slots": 1.5}, "engine.slots"),
@@ -121,7 +129,7 @@ def test_unknown_keys_are_refused(change: dict[str, Any], key: str) -> None:
         ({"hints__max_chars": 10}, "hints.max_chars"),
         ({"hints__merge_ratio": "high"}, "hints.merge_ratio"),
         ({"lessons__ngram": 1}, "lessons.ngram"),
-        ({"students__epochs": 0}, "students.epochs"),
+        ({"students__webshop__epochs": 0}, "students.webshop.epochs"),
         ({"evaluate__panels": ["train"]}, "evaluate.panels.0"),
         ({"evaluate__panels": []}, "evaluate.panels"),
         ({"stats__bootstrap": 10}, "stats.bootstrap"),
@@ -157,6 +165,38 @@ def test_a_panel_that_is_left_out_is_empty() -> None:
     values = changed()
     del values["panels"]["alfworld"]["sizes"]["test"]
     assert "panel 'test' is empty" in fault(values)
+
+
+def official(**changes: Any) -> dict[str, Any]:
+    """The committed settings on official games, without a warm-up."""
+    return changed(**{"panels__alfworld__source": "official", "warmup__enabled": False} | changes)
+
+
+def test_official_games_need_no_sizes() -> None:
+    settings = parse(official(panels__alfworld__sizes={}), "params.yaml")
+    assert settings.panels.alfworld.official.train == 1200
+
+
+def test_the_seen_test_games_are_measured_on_alfworld_alone() -> None:
+    evaluate = parse(official(evaluate__panels=["dev", "test", "test_seen"]), "params.yaml").evaluate
+    assert evaluate.of("alfworld") == ["dev", "test", "test_seen"]
+    assert evaluate.of("webshop") == ["dev", "test"]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (changed(evaluate__panels=["test", "test_seen"]), "only panels.alfworld.source 'official' has"),
+        (official(evaluate__panels=["test_seen"]), "evaluate.panels names no panel of webshop"),
+        (official(warmup__enabled=True), "panels.alfworld.official.warmup a number of games"),
+        (official(panels__alfworld__official__sha256="1234"), "panels.alfworld.official.sha256: "),
+        (official(panels__alfworld__official__counts={"train": 1}), "panels.alfworld.official.counts"),
+        (official(panels__alfworld__official__dev=0), "panels.alfworld.official.dev: "),
+    ],
+)
+def test_official_settings_that_do_not_fit_are_refused(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        parse(values, "params.yaml")
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -120,7 +120,8 @@ def test_nothing_changed_runs_nothing_but_the_projection_into_mlflow() -> None:
     [
         ("hints.k", 2, TEACHING),
         ("hints.max_chars", 100, of_cells("hints") | TEACHING),
-        ("students.lora.r", 8, STUDENTS | SHOWN),
+        ("students.alfworld.lora.r", 8, {s for s in STUDENTS if "alfworld" in s} | SHOWN),
+        ("agent.corrections", 1, EVERYTHING - BEFORE | of_cells("rollouts", "evaluate", "hints")),
         ("lessons.max_refused", {"alfworld": 3, "webshop": 3}, LESSONS | STUDENTS | SHOWN),
         ("stats.seed", 4, SHOWN),
         (

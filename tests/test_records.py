@@ -28,7 +28,19 @@ from stages.records import (
 )
 
 TURN = Turn(
-    30, 12, "Think: é ☃\nAction: look\x00", 9, "stop", "é ☃", "look", "Nothing happens.", False, ["look", "go to bed 1"]
+    prompt_tokens=30,
+    computed_tokens=12,
+    elided=1,
+    reply="Think: é ☃\nAction: look\x00",
+    reply_tokens=9,
+    finish="stop",
+    thought="é ☃",
+    action="",
+    fault="control_characters",
+    asked_again=False,
+    observation="Nothing happens.",
+    valid=False,
+    admissible=["look", "go to bed 1"],
 )
 EPISODE = Episode(
     schema_version=SCHEMA_VERSION,
@@ -41,6 +53,7 @@ EPISODE = Episode(
     panel="train",
     panel_sha256="0" * 64,
     category="put",
+    category_used="heat",
     skill="put",
     goal="put a mug in shelf",
     hint_ids=["b1"],

@@ -112,14 +112,6 @@ def test_the_turn_limit_ends_an_episode(tmp_path: Path) -> None:
     assert (just.stop, just.steps, just.success) == ("done", 4, True)
 
 
-def test_a_prompt_that_outgrows_the_window_ends_an_episode(tmp_path: Path) -> None:
-    engine = FakeEngine(up, window=45)
-    [episode] = play(tmp_path, [task(1, steps=6)], World(), engine)
-    assert (episode.stop, episode.success, episode.machine_failure) == ("context", False, "")
-    assert 0 < episode.steps == len(episode.turns) < 6
-    assert not engine.open_sessions
-
-
 def test_a_reply_without_action_is_a_refused_turn(tmp_path: Path) -> None:
     engine = FakeEngine(lambda messages: up([]) if len(messages) > 2 else "I would rather not.")
     [episode] = play(tmp_path, [task(1)], World(), engine)

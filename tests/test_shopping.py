@@ -11,9 +11,9 @@ import pytest
 import yaml
 from structure import ROOT
 
-from stages.agents.act import Act
-from stages.agents.react import React
-from stages.agents.stateact import StateAct
+from stages.agents.act import ACT
+from stages.agents.react import REACT
+from stages.agents.stateact import STATEACT
 from stages.envs.base import Task
 from stages.envs.panel import load_panel
 from stages.envs.webshop.environment import WebShopEnvironment
@@ -31,8 +31,8 @@ from stages.training.shop_demos import demonstrate, option_hint
 
 COMMITTED = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["panels"]["webshop"]
 REAL = {group for department in KINDS.values() for kind in department for group in kind.options}
-PLAN = Plan(3, ["options"], 0.5, 40, 0.0)
-AGENT = Act()
+PLAN = Plan(3, ["options"], 0.5, 40, 1.0, 0.0)
+AGENT = ACT
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def actions_of(demo: Demo) -> list[str]:
 
 
 def test_of_the_made_up_groups_just_those_are_chosen_that_a_hint_and_the_instruction_name(folder: Path) -> None:
-    plan = Plan(5, ["options"], 0.5, 120, 0.0)
+    plan = Plan(5, ["options"], 0.5, 120, 1.0, 0.0)
     demos = demonstrate(WebShopEnvironment(folder), load_panel(folder, "warmup")[0], AGENT, plan)
     cases: Counter[tuple[bool, bool]] = Counter()
     for demo in demos:
@@ -85,7 +85,7 @@ def test_of_the_made_up_groups_just_those_are_chosen_that_a_hint_and_the_instruc
 
 
 def test_options_that_are_not_withheld_are_chosen(folder: Path) -> None:
-    plan = Plan(5, [], 0.5, 0, 0.0)
+    plan = Plan(5, [], 0.5, 0, 1.0, 0.0)
     demos = demonstrate(WebShopEnvironment(folder), load_panel(folder, "warmup")[0], AGENT, plan)
     shown = [demo for demo in demos if demo.kind == "options"]
     assert len(shown) >= 3
@@ -130,7 +130,7 @@ def test_made_up_groups_stand_in_the_instruction_and_on_the_page_and_cost_nothin
 
 
 def test_stateact_says_what_it_has_selected(folder: Path) -> None:
-    agent = StateAct()
+    agent = STATEACT
     demos = demonstrate(WebShopEnvironment(folder), tasks_of(folder, "plain"), agent, PLAN)
     demo = next(d for d in demos if any("You have clicked" in m.content for m in d.messages))
     replies = [m.content for m in demo.messages if m.role == "assistant"]
@@ -145,7 +145,7 @@ def test_stateact_says_what_it_has_selected(folder: Path) -> None:
 
 
 def test_react_says_what_it_thinks(folder: Path) -> None:
-    demos = demonstrate(WebShopEnvironment(folder), tasks_of(folder, "plain"), React(), PLAN)
+    demos = demonstrate(WebShopEnvironment(folder), tasks_of(folder, "plain"), REACT, PLAN)
     first = next(m.content for m in demos[0].messages if m.role == "assistant")
     assert first.startswith("Think: I search with the words of the instruction.\nAction: search[")
 
@@ -165,10 +165,10 @@ PARTS = {
 
 def episode(*played: tuple[str, str], valid: bool = True, **parts: float) -> Episode:
     """A purchase that fell short; `played` are actions and what they led to."""
-    turns = [Turn(9, 9, f"Action: {a}", 3, "stop", "", a, text, valid, []) for a, text in played]
+    turns = [Turn(9, 9, 0, f"Action: {a}", 3, "stop", "", a, "", False, text, valid, []) for a, text in played]
     found = [Part(name, float(value)) for name, value in {**PARTS, **parts}.items()] if parts else []
     return Episode(
-        SCHEMA_VERSION, "e1", "t1", "webshop", "act", "base", 0, "train", "f" * 64, "garden", "options", "i need a lamp", [], [],
+        SCHEMA_VERSION, "e1", "t1", "webshop", "act", "base", 0, "train", "f" * 64, "garden", "garden", "options", "i need a lamp", [], [],
         OPENING, turns, False, 0.5, found, len(turns), 0, "done", 9, 3, 9, 0, "m", "none", "",
     )  # fmt: skip
 
@@ -254,7 +254,7 @@ def test_warm_up_hints_are_worded_as_the_writers(folder: Path) -> None:
     assert texts == {form.format(group="engraving") for form in wording.OPTION_FORMS}
 
 
-@pytest.mark.parametrize("agent", [Act(), React(), StateAct()])
+@pytest.mark.parametrize("agent", [ACT, REACT, STATEACT])
 @pytest.mark.parametrize(
     ("reply", "action"),
     [

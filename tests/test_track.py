@@ -87,7 +87,9 @@ def test_records_a_state_once(project: Path, capsys: pytest.CaptureFixture[str])
     assert "hunter2" not in first.out and "hunter2" not in str([run.to_dictionary() for run in found.values()])
 
     assert parent.data.params["panels.alfworld.sizes.warmup.heat"] == "0"
-    assert parent.data.params["students.max_tokens"] and parent.data.params["axes.arm"] == '["sft", "distilled"]'
+    assert (
+        parent.data.params["students.alfworld.max_tokens"] and parent.data.params["axes.arm"] == '["sft", "distilled"]'
+    )
     assert parent.data.metrics["contrast.test.alfworld.react.distilled-base.success.difference"] == 0.5
     assert parent.data.metrics["funnel.alfworld.react.gates.sft.hint_text.checked"] == 9
     assert parent.data.tags["git_commit"] == "c0ffee"

@@ -17,14 +17,29 @@ from trl import SFTConfig
 
 from stages.chat import IGNORED, Encoded, encode
 from stages.engines import cpu
+from stages.params import Lora, Training
 from stages.records import Message
 from stages.training.loss import SupervisedTrainer
 from stages.training.pretrained import weights_digest
-from stages.training.trainer import Recipe, TrainingError, merge, save_adapter, train
+from stages.training.trainer import TrainingError, keep_adapter, merge, train
 
 pytest_plugins = ["tiny"]
 
-RECIPE = Recipe(epochs=2, learning_rate=5e-3, batch_size=2, r=4, alpha=8, dropout=0.0, seed=1)
+RECIPE = Training(
+    epochs=2,
+    learning_rate=5e-3,
+    schedule="cosine",
+    rise=0.05,
+    weight_decay=0.0,
+    label_smoothing=0.0,
+    batch_size=2,
+    accumulation=1,
+    max_tokens=512,
+    gradient_checkpointing=False,
+    quantize="none",
+    lora=Lora(r=4, alpha=8, dropout=0.0),
+)
+SEED = 1
 WEIGHTS = "adapter_model.safetensors"
 
 
@@ -49,7 +64,7 @@ def trained(
     tiny_llama: Path, examples: list[Encoded], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, list[dict[str, float]]]:
     out = tmp_path_factory.mktemp("trained") / "adapter"
-    return out, train(tiny_llama, examples, RECIPE, out)
+    return out, train(tiny_llama, examples, RECIPE, SEED, out)
 
 
 def nll(model: Any, example: Encoded) -> torch.Tensor:
@@ -118,8 +133,8 @@ def test_the_first_row_of_the_curve_is_the_untrained_models_loss(
     tiny_llama: Path, examples: list[Encoded], tmp_path: Path
 ) -> None:
     five = examples[:5]
-    still = Recipe(epochs=1, learning_rate=1e-12, batch_size=1, r=4, alpha=8, dropout=0.0, seed=1)
-    curve = train(tiny_llama, five, still, tmp_path / "adapter")
+    still = RECIPE.model_copy(update={"epochs": 1, "learning_rate": 1e-12, "batch_size": 1})
+    curve = train(tiny_llama, five, still, SEED, tmp_path / "adapter")
     model = AutoModelForCausalLM.from_pretrained(tiny_llama, dtype=torch.bfloat16)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         costs = [nll(model, e).mean().item() for e in five]
@@ -143,9 +158,37 @@ def test_the_curve_falls_and_counts_tokens(
 
 
 def test_a_run_of_a_single_step_has_a_curve(tiny_llama: Path, examples: list[Encoded], tmp_path: Path) -> None:
-    one = Recipe(epochs=1, learning_rate=1e-3, batch_size=2, r=4, alpha=8, dropout=0.0, seed=1)
-    curve = train(tiny_llama, examples[:1], one, tmp_path / "adapter")
+    one = RECIPE.model_copy(update={"epochs": 1})
+    curve = train(tiny_llama, examples[:1], one, SEED, tmp_path / "adapter")
     assert curve and curve[-1]["loss"] > 0
+
+
+def test_accumulated_batches_make_the_step_of_one_large_batch(
+    tiny_llama: Path, examples: list[Encoded], tmp_path: Path
+) -> None:
+    four = examples[:4]
+    large = RECIPE.model_copy(update={"epochs": 4, "batch_size": 4})
+    small = large.model_copy(update={"batch_size": 2, "accumulation": 2})
+    whole = train(tiny_llama, four, large, SEED, tmp_path / "large")
+    parts = train(tiny_llama, four, small, SEED, tmp_path / "small")
+    assert [row["tokens"] for row in whole] == [row["tokens"] for row in parts]
+    assert [row["loss"] for row in whole] == pytest.approx([row["loss"] for row in parts], rel=0.02)
+
+
+def test_label_smoothing_counts_in_the_loss(tiny_llama: Path, examples: list[Encoded], tmp_path: Path) -> None:
+    still = RECIPE.model_copy(update={"epochs": 1, "learning_rate": 1e-12, "batch_size": 12})
+    plain = train(tiny_llama, examples, still, SEED, tmp_path / "plain")
+    smooth = train(tiny_llama, examples, still.model_copy(update={"label_smoothing": 0.1}), SEED, tmp_path / "smooth")
+    assert smooth[0]["loss"] != pytest.approx(plain[0]["loss"], rel=1e-4)
+
+
+def test_gradient_checkpointing_changes_memory_and_not_the_result(
+    trained: tuple[Path, list[dict[str, float]]], tiny_llama: Path, examples: list[Encoded], tmp_path: Path
+) -> None:
+    _, curve = trained
+    frugal = RECIPE.model_copy(update={"gradient_checkpointing": True})
+    again = train(tiny_llama, examples, frugal, SEED, tmp_path / "frugal")
+    assert [row["loss"] for row in again] == pytest.approx([row["loss"] for row in curve], rel=0.01)
 
 
 def test_the_adapter_is_bf16_and_knows_no_path_of_this_machine(
@@ -158,7 +201,7 @@ def test_the_adapter_is_bf16_and_knows_no_path_of_this_machine(
     assert any(tensor.abs().max() > 0 for name, tensor in weights.items() if "lora_B" in name)
     config = json.loads((folder / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] is None
-    assert (config["r"], config["lora_alpha"]) == (RECIPE.r, RECIPE.alpha)
+    assert (config["r"], config["lora_alpha"]) == (RECIPE.lora.r, RECIPE.lora.alpha)
     assert config["target_modules"] == sorted(config["target_modules"])
     for path in folder.iterdir():
         content = path.read_bytes()
@@ -170,7 +213,7 @@ def test_the_same_seed_gives_the_same_bytes_whatever_was_drawn_before(
 ) -> None:
     folder, curve = trained
     torch.manual_seed(999)
-    assert train(tiny_llama, examples, RECIPE, tmp_path / "again") == curve
+    assert train(tiny_llama, examples, RECIPE, SEED, tmp_path / "again") == curve
     for name in ("adapter_config.json", WEIGHTS):
         assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()
 
@@ -179,7 +222,7 @@ def test_another_seed_gives_another_adapter(
     trained: tuple[Path, list[dict[str, float]]], tiny_llama: Path, examples: list[Encoded], tmp_path: Path
 ) -> None:
     folder, _ = trained
-    train(tiny_llama, examples, Recipe(**{**vars(RECIPE), "seed": 2}), tmp_path / "other")
+    train(tiny_llama, examples, RECIPE, 2, tmp_path / "other")
     assert (tmp_path / "other" / WEIGHTS).read_bytes() != (folder / WEIGHTS).read_bytes()
 
 
@@ -193,7 +236,8 @@ def strong_adapter(base: Path, out: Path) -> None:
     for name, weight in model.named_parameters():
         if "lora_" in name:
             torch.nn.init.normal_(weight, std=0.2)
-    save_adapter(model, out)
+    model.save_pretrained(out)
+    keep_adapter(out, out)
 
 
 @pytest.mark.parametrize("name", ["tiny_llama", "tiny_qwen2"])
@@ -243,10 +287,10 @@ def test_a_trained_adapter_loads_in_the_engine(trained: tuple[Path, list[dict[st
 
 def test_no_example_and_no_trained_token_are_refused(tiny_llama: Path, examples: list[Encoded], tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="no training examples"):
-        train(tiny_llama, [], RECIPE, tmp_path / "adapter")
+        train(tiny_llama, [], RECIPE, SEED, tmp_path / "adapter")
     mute = Encoded(examples[0].input_ids, [IGNORED] * len(examples[0].labels))
     with pytest.raises(TrainingError, match="training example 1 has no token that carries loss"):
-        train(tiny_llama, [examples[0], mute], RECIPE, tmp_path / "adapter")
+        train(tiny_llama, [examples[0], mute], RECIPE, SEED, tmp_path / "adapter")
     assert not (tmp_path / "adapter").exists()
 
 
@@ -274,5 +318,5 @@ def test_a_base_that_does_not_load_is_named(
         shutil.copytree(tiny_llama, base)
         (base / "model.safetensors").write_bytes(b"torn")
     with pytest.raises(TrainingError) as caught:
-        train(base, examples, RECIPE, tmp_path / "adapter")
+        train(base, examples, RECIPE, SEED, tmp_path / "adapter")
     assert str(base) in str(caught.value)

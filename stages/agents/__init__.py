@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from stages.agents.act import Act
+from stages.agents.act import ACT
 from stages.agents.base import Agent
-from stages.agents.react import React
-from stages.agents.stateact import StateAct
+from stages.agents.react import REACT
+from stages.agents.stateact import STATEACT
 
-AGENTS: dict[str, Agent] = {agent.name: agent for agent in (React(), Act(), StateAct())}
+AGENTS: dict[str, Agent] = {agent.name: agent for agent in (REACT, ACT, STATEACT)}
 
 
 def get(name: str) -> Agent:

@@ -1,15 +1,29 @@
-"""What an agent is: a prompt in typed parts, and a reader of replies."""
+"""What an agent is: a prompt in typed parts, and a reader of replies.
+
+A conversation is laid out the same way for all agents: the system message, worked examples if there are any, the opening as a user
+message; then each reply as an assistant message and each observation, as the environment gave it, as a user message.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
+from stages.agents.shots import Shot
 from stages.records import Message
 
-_ACTION = re.compile(r"^[^\S\n]*Action:([^\n]*)", re.M)
+MAX_ACTION = 1000
+"""Characters an action may have. The longest that either environment takes is a search of a whole instruction."""
+
+_SETTING = {
+    "alfworld": "You act in a household through text.",
+    "webshop": "You shop on a website through text.",
+}
+_HOLDS = {"alfworld": "", "webshop": ", which holds search[words] or click[something in brackets]"}
+_NEXT = "A new task begins."
+_HINTS = "Hints from earlier tasks. Use them silently, never quote them."
 
 
 @dataclass(frozen=True)
@@ -18,44 +32,100 @@ class Prompt:
 
     instructions: str
     hints: tuple[str, ...]
+    shots: tuple[Message, ...]
     opening: str
 
     def messages(self) -> list[Message]:
-        """System message (instructions, then the hint block if any hint is there) and the opening observation."""
+        """System message (instructions, then the hint block if any hint is there), the examples, and the opening observation,
+        users and assistants taking turns."""
         block = "".join(f"\n- {hint}" for hint in self.hints)
-        system = f"{self.instructions}\nHints:{block}" if block else self.instructions
-        return [Message("system", system), Message("user", self.opening)]
+        system = f"{self.instructions}\n{_HINTS}{block}" if block else self.instructions
+        messages = [Message("system", system)]
+        for message in (*self.shots, Message("user", self.opening)):
+            last = messages[-1]
+            # Chat templates want users and assistants to take turns: an example's end and the next opening are one message.
+            if message.role == last.role:
+                messages[-1] = Message(last.role, f"{last.content}\n\n{_NEXT}\n\n{message.content}")
+            else:
+                messages.append(message)
+        return messages
 
 
 @dataclass(frozen=True)
 class Decision:
-    """A reply, read: `action` is empty when there was none to be found."""
+    """A reply, read. `state` are the lines that an agent says of itself, by their names; `action` is empty when the reply is unreadable,
+    and `fault` then says why: `no_action` (no such line), `empty_action`, `long_action` (over `MAX_ACTION` characters) or
+    `control_characters`."""
 
     thought: str
     action: str
+    state: Mapping[str, str] = field(default_factory=dict)
+    fault: str = ""
 
 
-class Agent(Protocol):
-    """One way of prompting: stateless, the same for an instruct model and for the warmed-up embedded one."""
+@dataclass(frozen=True)
+class Agent:
+    """One way of prompting: stateless, the same for an instruct model with examples and for the warmed-up embedded one.
 
-    @property
-    def name(self) -> str: ...
+    A reply is a line a label, `Action:` the last. `form` says by environment how many lines there are; `labels` names, by environment,
+    those before the action. `stop` are the strings at which a reply ends, so that no model writes the observation itself.
+    """
 
-    @property
-    def stop(self) -> tuple[str, ...]:
-        """Strings at which a reply ends, so that no model writes the observation itself."""
-        ...
+    name: str
+    form: Mapping[str, str]
+    labels: Mapping[str, tuple[str, ...]]
+    stop: tuple[str, ...]
 
-    def prompt(self, env: str, opening: str, hints: tuple[str, ...]) -> Prompt: ...
+    def prompt(self, env: str, opening: str, hints: Sequence[str], shots: Sequence[Shot] = ()) -> Prompt:
+        """The parts of an episode's first prompt; examples are written in this agent's form."""
+        instructions = f"{_SETTING[env]} Each turn, reply with {self.form[env]}{_HOLDS[env]}."
+        examples = [message for shot in shots for message in self._example(shot)]
+        return Prompt(instructions, tuple(hints), tuple(examples), opening)
 
-    def parse(self, reply: str) -> Decision: ...
+    def correction(self, env: str) -> str:
+        """What an unreadable reply is answered with, where that is asked for."""
+        return f"No action could be read in that reply. Reply with {self.form[env]}{_HOLDS[env]}."
+
+    def parse(self, reply: str) -> Decision:
+        """Read a reply. The first `Action:` line counts, up to its end; whatever follows is ignored. A line's text runs to the next
+        label, so that a thought may have several lines; a reply without an action is all thought."""
+        action = _ACTION.search(reply)
+        if action is None:
+            return Decision(reply.strip(), "", fault="no_action")
+        said = self._said(reply[: action.start()])
+        thought = said.pop("Think", "")
+        text = action[1].strip()
+        fault = _fault(text)
+        return Decision(thought, "" if fault else text, said, fault)
 
     def render(self, thought: str, action: str, state: Mapping[str, str]) -> str:
-        """The reply that `parse` reads back as this thought and action. `state` is what the demonstrator knows of itself, by the name of the
-        line that an agent with a state would say it in."""
-        ...
+        """The reply that `parse` reads back as this thought and action; `state` may say more than this agent does."""
+        said = {**state, "Think": thought}
+        names = {name for labels in self.labels.values() for name in labels}
+        return "".join(f"{name}: {text}\n" for name, text in said.items() if name in names) + f"Action: {action}"
+
+    def _said(self, text: str) -> dict[str, str]:
+        names = {name for labels in self.labels.values() for name in labels}
+        marks = [mark for mark in _LABEL.finditer(text) if mark[1] in names]
+        ends = [*(mark.start() for mark in marks), len(text)][1:]
+        return {mark[1]: text[mark.end() : end].strip() for mark, end in zip(marks, ends, strict=True)}
+
+    def _example(self, shot: Shot) -> list[Message]:
+        messages = [Message("user", shot.opening)]
+        for step in shot.steps:
+            messages.append(Message("assistant", self.render(step.thought, step.action, step.state)))
+            messages.append(Message("user", step.observation))
+        return messages
 
 
-def first_action(reply: str) -> re.Match[str] | None:
-    """The first line of a reply that begins with `Action:`; its group 1 is what follows."""
-    return _ACTION.search(reply)
+_ACTION = re.compile(r"^[^\S\n]*Action:([^\n]*)", re.M)
+_LABEL = re.compile(r"^[^\S\n]*([A-Z][a-z]+):", re.M)
+
+
+def _fault(action: str) -> str:
+    """Why an action cannot be played, or ""."""
+    if not action:
+        return "empty_action"
+    if len(action) > MAX_ACTION:
+        return "long_action"
+    return "control_characters" if any(unicodedata.category(c) == "Cc" for c in action) else ""

@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from stages.chat import context_text, encode_text
 from stages.engines.base import EngineFault, Reply
+from stages.engines.conversation import Conversation
 from stages.engines.ragged import BLOCK, NAME, BlockPool, Layout
 from stages.records import Message
 
@@ -24,15 +24,12 @@ _PROMPT_TOKENS = 512  # of waiting prompts a pass at most; bounds memory, and re
 
 
 @dataclass
-class _Session:
-    """One conversation. `ids` are its tokens so far; the first `cached` of them are encoded, in the pool's `blocks`."""
+class _Session(Conversation):
+    """One conversation, of whose `ids` the first `cached` are encoded, in the pool's `blocks`."""
 
-    generator: torch.Generator
+    generator: torch.Generator = field(default_factory=torch.Generator)
     blocks: list[int] = field(default_factory=list)
-    ids: list[int] = field(default_factory=list)
     cached: int = 0
-    messages: int = 0
-    prompt_end: int = 0
     computed: int = 0
     waiting: bool = False
 
@@ -111,7 +108,7 @@ class CpuEngine:
         if len(self._sessions) == self._slots:
             raise RuntimeError(f"all {self._slots} slots are taken: close a session first")
         self._opened += 1
-        self._sessions[self._opened] = _Session(torch.Generator().manual_seed(seed))
+        self._sessions[self._opened] = _Session(generator=torch.Generator().manual_seed(seed))
         return self._opened
 
     def close(self, session: int) -> None:
@@ -119,10 +116,7 @@ class CpuEngine:
 
     def submit(self, session: int, messages: Sequence[Message]) -> None:
         state = self._sessions[session]
-        added = encode_text(self._tokenizer, context_text(self._tokenizer, messages, state.messages))
-        state.messages = len(messages) + 1
-        state.ids += added
-        state.prompt_end = len(state.ids)
+        state.ask(self._tokenizer, messages)
         state.computed = state.prompt_end - state.cached
         state.waiting = True
 
@@ -225,14 +219,7 @@ class CpuEngine:
         return None
 
     def _finish(self, number: int, text: str, reply_tokens: int, finish: str) -> Reply:
-        """Close a reply: the conversation goes on after its text and the end token, whatever else was written."""
         state = self._sessions[number]
-        ids = [*state.ids[: state.prompt_end], *encode_text(self._tokenizer, text), self._eos]
-        same = next(
-            (i for i, (a, b) in enumerate(zip(state.ids, ids, strict=False)) if a != b), min(len(state.ids), len(ids))
-        )
-        state.cached = min(state.cached, same)
-        # The end token opens what the next submit() adds: the template's own text begins after it.
-        state.ids = ids
+        state.cached = min(state.cached, state.answer(self._tokenizer, text))
         state.waiting = False
         return Reply(number, text, finish, state.prompt_end, state.computed, reply_tokens)

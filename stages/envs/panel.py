@@ -96,6 +96,11 @@ def load_panel(root: Path, name: str) -> tuple[list[Task], str]:
     return tasks, found
 
 
+def panel_names(root: Path) -> list[str]:
+    """The panels there are, in the order of writing. Raises PanelError if they are missing."""
+    return list(_read_summary(root / PANELS_FILE)["panels"])
+
+
 def panel_source(root: Path) -> str:
     """Where the tasks came from, as the panels' builder wrote it. Raises PanelError if the panels are missing."""
     return str(_read_summary(root / PANELS_FILE)["source"])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
-from stages.envs.base import Environment
+from stages.envs.base import Environment, Task
 
 CACHE = Path(".cache")  # what environments can make anew, kept between runs and outside every stage's outputs
 
@@ -20,3 +21,19 @@ def make(env: str, panel_root: Path) -> Environment:
 
         return WebShopEnvironment(panel_root)
     raise KeyError(f"unknown environment {env!r}; known: alfworld, webshop")
+
+
+def category_reader(env: str, basis: str, panel_root: Path) -> Callable[[Task], str]:
+    """What says a task's category: `oracle`, its own (ALFWorld: from the game's path, WebShop: from the product); `inferred`, read from
+    its instruction alone. On WebShop that is learnt from the train panel's instructions."""
+    if basis == "oracle":
+        return lambda task: task.category
+    if env == "alfworld":
+        from stages.envs.alfworld.instruction import read_category
+
+        return lambda task: read_category(task.goal)
+    from stages.envs.panel import load_panel
+    from stages.envs.webshop.department import DepartmentReader
+
+    reader = DepartmentReader([(task.goal, task.category) for task in load_panel(panel_root, "train")[0]])
+    return lambda task: reader.read(task.goal)

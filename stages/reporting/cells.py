@@ -128,6 +128,21 @@ def notes(cell: Cell) -> list[str]:
         said.append("No skill was withheld from the base model.")
     if cell.funnel:
         said.append(f"The hint writer saw, of a failed episode, {cell.funnel.hint_basis}.")
+    if first.category_basis == "inferred":
+        right = min(row.category_agreement for row in cell.systems)
+        said.append(
+            "A task's category, by which hints are chosen, was read from its instruction alone (inferred); it was right for "
+            f"{words.percent(right)} of the tasks."
+        )
+    else:
+        said.append("Hints are chosen by the task's own category (oracle), as in the paper.")
+    shots = max(row.shots for row in cell.systems)
+    if shots:
+        said.append(f"Worked examples in every prompt but the students': {shots}.")
+    elided = {label(row.system, row.seed): row.elided_episodes for row in cell.systems if row.elided_episodes}
+    if elided:
+        each = words.listed(f"{name} {words.percent(rate)}" for name, rate in elided.items())
+        said.append(f"Episodes whose prompts outgrew the window, so that early turns were left out: {each}.")
     models = sorted({row.model for row in cell.systems})
     engines = sorted({row.engine for row in cell.systems})
     said.append(f"Model: {words.listed(models)}. Engine: {words.listed(engines)}.")

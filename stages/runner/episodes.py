@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from tqdm import tqdm
 
 from stages.agents.base import Agent
+from stages.agents.shots import shots
 from stages.engines.base import Engine, Reply
 from stages.envs.base import Environment, EnvironmentFault, Observation, Task
 from stages.hinting.retrieval import Retrieved, Retriever
@@ -21,7 +23,8 @@ ATTEMPTS = 2  # at a task whose environment fails, before the failure is recorde
 @dataclass(frozen=True)
 class Play:
     """What plays what: the columns that all episodes of a run share, and the limits. `panels` maps each panel's name to its
-    hash; `max_turns` counts replies, `max_repeats` identical replies in a row that end an episode (the paper stops after 5)."""
+    hash; `max_turns` counts replies, `max_repeats` identical replies in a row that end an episode (the paper stops after 5); `shots` and
+    `corrections` are as in params.yaml."""
 
     system: str
     seed: int
@@ -29,20 +32,33 @@ class Play:
     model: str
     max_turns: int
     max_repeats: int
+    shots: int
+    corrections: int
 
 
 @dataclass
 class _Live:
-    """One running episode."""
+    """One running episode. `prompt` are its first messages; the first `elided` turns are left out of what follows them."""
 
     task: Task
+    category: str
     env: Environment
     session: int
     hints: Retrieved
     seen: Observation
     opening: str
-    messages: list[Message]
+    prompt: list[Message]
     turns: list[Turn] = field(default_factory=list)
+    elided: int = 0
+
+    def messages(self) -> list[Message]:
+        """The conversation as the agent is shown it now."""
+        *first, opening = self.prompt
+        if self.elided:
+            opening = Message(opening.role, f"{opening.content}\n\n(Your first {self.elided} turns are left out here.)")
+        turns = self.turns[self.elided :]
+        later = [m for t in turns for m in (Message("assistant", t.reply), Message("user", t.observation))]
+        return [*first, opening, *later]
 
 
 def play_tasks(
@@ -51,11 +67,13 @@ def play_tasks(
     agent: Agent,
     engine: Engine,
     make_env: Callable[[], Environment],
+    category: Callable[[Task], str],
     retriever: Retriever,
     journal: Journal,
 ) -> list[Episode]:
-    """Episodes of all tasks, in the tasks' order; those the journal holds are not played again."""
-    rollout = _Rollout(play, agent, engine, make_env, retriever, journal)
+    """Episodes of all tasks, in the tasks' order; those the journal holds are not played again. `category` says what a task's hints and
+    examples are chosen by."""
+    rollout = _Rollout(play, agent, engine, make_env, category, retriever, journal.key)
     done = {e.task_id: e for e in journal.finished.values()}
     waiting = [task for task in tasks if task.task_id not in done][::-1]
     name = f"{play.system} on {' and '.join(play.panels)}"
@@ -79,11 +97,12 @@ class _Rollout:
         agent: Agent,
         engine: Engine,
         make_env: Callable[[], Environment],
+        category: Callable[[Task], str],
         retriever: Retriever,
-        journal: Journal,
+        key: str,
     ) -> None:
-        self.play, self.agent, self.engine, self.retriever, self.key = play, agent, engine, retriever, journal.key
-        self.make_env = make_env
+        self.play, self.agent, self.engine, self.retriever, self.key = play, agent, engine, retriever, key
+        self.make_env, self.category = make_env, category
         self.pool: list[Environment] = []
         self.live: dict[int, _Live] = {}
         self.attempts: dict[str, int] = {}
@@ -103,45 +122,78 @@ class _Rollout:
         try:
             seen = env.reset(task)
         except EnvironmentFault as fault:
-            return self._failed(task, fault, waiting)
-        hints = self.retriever.retrieve(task.task_id, task.category)
-        session = self.engine.open(_seed(self.play.seed, task))
-        messages = self.agent.prompt(task.env, seen.text, hints.texts).messages()
-        self.live[session] = _Live(task, env, session, hints, seen, seen.text, messages)
-        self.engine.submit(session, messages)
+            return self._failed(task, env, fault, waiting)
+        category = self.category(task)
+        hints = self.retriever.retrieve(task.task_id, category)
+        examples = shots(task.env, category, self.play.shots)
+        prompt = self.agent.prompt(task.env, seen.text, hints.texts, examples).messages()
+        live = _Live(task, category, env, 0, hints, seen, seen.text, prompt)
+        self._open(live)
         return []
+
+    def _open(self, live: _Live) -> None:
+        """Give an episode a session and ask for its next reply."""
+        live.session = self.engine.open(_seed(self.play.seed, live.task, live.elided))
+        self.live[live.session] = live
+        self.engine.submit(live.session, live.messages())
+
+    def _close(self, live: _Live) -> None:
+        self.engine.close(live.session)
+        del self.live[live.session]
 
     def _answer(self, live: _Live, reply: Reply, waiting: list[Task]) -> list[Episode]:
         if reply.finish == "context":
-            return [self._end(live, "context")]
+            return self._elide(live)
         decision = self.agent.parse(reply.text)
         offered = list(live.seen.admissible)
-        try:
-            # A reply without an action is played as an empty command: refused by the environment, and a turn spent.
-            live.seen = live.env.step(decision.action)
-        except EnvironmentFault as fault:
-            self.engine.close(live.session)
-            del self.live[live.session]
-            return self._failed(live.task, fault, waiting)
+        ask_again = bool(decision.fault) and self._corrections_left(live)
+        if ask_again:
+            text, valid = self.agent.correction(live.task.env), False
+        else:
+            try:
+                # A reply without an action is played as an empty command: refused by the environment, and a turn spent.
+                live.seen = live.env.step(decision.action)
+            except EnvironmentFault as fault:
+                self._close(live)
+                return self._failed(live.task, live.env, fault, waiting)
+            text, valid = live.seen.text, live.seen.valid
         live.turns.append(
             Turn(
-                reply.prompt_tokens,
-                reply.computed_tokens,
-                reply.text,
-                reply.reply_tokens,
-                reply.finish,
-                decision.thought,
-                decision.action,
-                live.seen.text,
-                live.seen.valid,
-                offered,
+                prompt_tokens=reply.prompt_tokens,
+                computed_tokens=reply.computed_tokens,
+                elided=live.elided,
+                reply=reply.text,
+                reply_tokens=reply.reply_tokens,
+                finish=reply.finish,
+                thought=decision.thought,
+                action=decision.action,
+                fault=decision.fault,
+                asked_again=ask_again,
+                observation=text,
+                valid=valid,
+                admissible=offered,
             )
         )
         stop = self._stop(live)
         if stop:
             return [self._end(live, stop)]
-        live.messages += [Message("assistant", reply.text), Message("user", live.seen.text)]
-        self.engine.submit(live.session, live.messages)
+        self.engine.submit(live.session, live.messages())
+        return []
+
+    def _corrections_left(self, live: _Live) -> bool:
+        """Whether fewer replies in a row than may be were answered with a correction just before."""
+        in_a_row = itertools.takewhile(lambda turn: turn.asked_again, reversed(live.turns))
+        return len(list(in_a_row)) < self.play.corrections
+
+    def _elide(self, live: _Live) -> list[Episode]:
+        """The prompt has outgrown the window: go on without the older half of its turns. The last one stays, for what it
+        shows is what the agent must answer; where it alone is too long, the episode ends."""
+        more = (len(live.turns) - live.elided) // 2
+        if not more:
+            return [self._end(live, "context")]
+        self._close(live)
+        live.elided += more
+        self._open(live)
         return []
 
     def _stop(self, live: _Live) -> str:
@@ -153,24 +205,22 @@ class _Rollout:
         return "turn_limit" if len(live.turns) >= self.play.max_turns else ""
 
     def _end(self, live: _Live, stop: str) -> Episode:
-        self.engine.close(live.session)
-        del self.live[live.session]
+        self._close(live)
         self.pool.append(live.env)
-        return self._episode(live.task, live.hints, live.opening, live.turns, live.seen, stop, "")
+        return self._episode(live, stop, "")
 
-    def _failed(self, task: Task, fault: EnvironmentFault, waiting: list[Task]) -> list[Episode]:
-        """Try again in a fresh environment, or record the failure as the machine's. The broken one is dropped."""
+    def _failed(self, task: Task, broken: Environment, fault: EnvironmentFault, waiting: list[Task]) -> list[Episode]:
+        """Try again in a fresh environment, or record the failure as the machine's. The broken one is used no more."""
         self.attempts[task.task_id] = self.attempts.get(task.task_id, 0) + 1
         if self.attempts[task.task_id] < ATTEMPTS:
             waiting.append(task)
             return []
         nothing = Observation("", (), 0.0, False, False)
-        return [self._episode(task, Retrieved(), "", [], nothing, "machine", str(fault))]
+        unplayed = _Live(task, self.category(task), broken, 0, Retrieved(), nothing, "", [])
+        return [self._episode(unplayed, "machine", str(fault))]
 
-    def _episode(
-        self, task: Task, hints: Retrieved, opening: str, turns: list[Turn], seen: Observation, stop: str, failure: str
-    ) -> Episode:
-        play = self.play
+    def _episode(self, live: _Live, stop: str, failure: str) -> Episode:
+        play, task, turns, seen, hints = self.play, live.task, live.turns, live.seen, live.hints
         return Episode(
             schema_version=SCHEMA_VERSION,
             episode_id=hashlib.sha256(f"{self.key}|{task.task_id}".encode()).hexdigest()[:16],
@@ -182,11 +232,12 @@ class _Rollout:
             panel=task.panel,
             panel_sha256=play.panels[task.panel],
             category=task.category,
+            category_used=live.category,
             skill=task.skill,
             goal=task.goal,
             hint_ids=list(hints.entry_ids),
             hints=list(hints.texts),
-            opening=opening,
+            opening=live.opening,
             turns=turns,
             success=seen.done and seen.reward == 1.0,
             reward=seen.reward if seen.done else 0.0,
@@ -204,6 +255,6 @@ class _Rollout:
         )
 
 
-def _seed(seed: int, task: Task) -> int:
-    """A seed for one episode's draws, independent of when and beside whom it is played."""
-    return int.from_bytes(hashlib.sha256(f"{seed}|{task.task_id}".encode()).digest()[:6], "big")
+def _seed(seed: int, task: Task, elided: int) -> int:
+    """A seed for one session's draws, independent of when and beside whom it is played."""
+    return int.from_bytes(hashlib.sha256(f"{seed}|{task.task_id}|{elided}".encode()).digest()[:6], "big")

@@ -1,7 +1,7 @@
 """A journal of finished episodes, so that a killed stage goes on where it was.
 
-It lies outside the stage's outputs, which DVC removes before a stage runs again. Its name is a hash of all that determines an
-episode (panel, model, system, settings): a changed setting never meets an old episode.
+It lies outside the stage's outputs, which DVC removes before a stage runs again. Its name holds a hash of all that determines an
+episode (panel, model, system, settings), and one of the code: what is changed never meets an old episode.
 """
 
 from __future__ import annotations
@@ -34,9 +34,10 @@ class Journal:
     Raises `JournalError` when another process holds it. A last line torn by a kill is dropped.
     """
 
-    def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, identity: dict[str, Any], code: str) -> None:
+        """`key`, the hash of `identity` alone, is what episodes are named by: another version of the code gives them no other names."""
         self.key = identity_key(identity)
-        self._path = folder / f"{self.key}.jsonl"
+        self._path = folder / f"{self.key}-{code[:12]}.jsonl"
         self._lock = FileLock(folder / f"{self.key}.lock")
         self.finished: dict[str, Episode] = {}
 
@@ -67,8 +68,9 @@ class Journal:
         os.fsync(self._file.fileno())
 
     def discard(self) -> None:
-        """Remove the journal: its episodes now stand in the stage's output."""
-        self._path.unlink(missing_ok=True)
+        """Remove the journal, and those of the same episodes that other code left: the stage's output is written."""
+        for path in self._path.parent.glob(f"{self.key}-*.jsonl"):
+            path.unlink()
 
     def _read(self) -> int:
         """Take in all whole lines; the length in bytes up to the end of the last of them."""

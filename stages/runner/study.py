@@ -16,9 +16,10 @@ from typing import Any
 from stages.agents import get
 from stages.engines.base import Engine, EngineFault
 from stages.engines.cpu import CpuEngine
+from stages.engines.vllm import VllmEngine
 from stages.envs.base import EnvironmentFault
 from stages.envs.panel import PanelError, load_panel
-from stages.envs.registry import make
+from stages.envs.registry import category_reader, make
 from stages.files import atomic, replacing
 from stages.hinting.retrieval import Retriever
 from stages.params import Settings, SettingsError, of_env
@@ -31,6 +32,8 @@ DATA = Path("data")
 JOURNALS = Path(".cache/journal")
 BASE = DATA / "base" / "model"
 TIMING = DATA / "timing"
+CODE = Path(__file__).parents[1]
+PLAYING = ("agents", "engines", "envs", "hinting", "runner")
 
 
 class StudyError(RuntimeError):
@@ -54,15 +57,16 @@ class System:
 def open_engine(settings: Settings, agent: str, adapter: Path | None) -> Engine:
     """The engine that params.yaml names, with the base model and, for a student, its adapter."""
     engine = settings.engine
-    return CpuEngine(
-        BASE,
-        adapter,
-        slots=engine.slots,
-        context=engine.context,
-        max_new_tokens=engine.max_new_tokens,
-        temperature=engine.temperature,
-        stop=get(agent).stop,
-    )
+    common: dict[str, Any] = {
+        "slots": engine.slots,
+        "context": engine.context,
+        "max_new_tokens": engine.max_new_tokens,
+        "temperature": engine.temperature,
+        "stop": get(agent).stop,
+    }
+    if engine.kind == "vllm":
+        return VllmEngine(BASE, adapter, **common, **engine.vllm.model_dump())
+    return CpuEngine(BASE, adapter, **common)
 
 
 def model_id(adapter: Path | None) -> str:
@@ -91,6 +95,7 @@ class Runner:
             bank = read(DATA / "hints" / f"{env}_{agent}" / "bank.parquet", BankEntry)
         self.retriever = Retriever(system.retrieval, bank, settings.hints.k, system.seed)
         self._bank = [(e.entry_id, e.text, e.rank) for e in bank]
+        self.category = category_reader(env, settings.agent.category, DATA / "panels" / env)
         self._engine: Engine | None = None
         self._journals: list[Journal] = []
 
@@ -103,21 +108,41 @@ class Runner:
         loaded = {name: load_panel(root, name) for name in panels}
         tasks = [task for panel, _ in loaded.values() for task in panel]
         hashes = {name: sha256 for name, (_, sha256) in loaded.items()}
-        runner, system = self.settings.runner, self.system
-        turns = of_env(runner.max_turns, self.env)
-        play = Play(system.name, system.seed, hashes, self.model, turns, runner.max_repeats)
-        with Journal(JOURNALS, self._identity(play)) as journal:
+        play = self.rules(hashes)
+        with Journal(JOURNALS, self._identity(play), code_sha256()) as journal:
             self._journals.append(journal)
             resumed = len(journal.finished)
             if self._engine is None:
-                self._engine = open_engine(self.settings, self.agent, system.adapter)
+                self._engine = open_engine(self.settings, self.agent, self.system.adapter)
             start = time.monotonic()
             episodes = play_tasks(
-                tasks, play, get(self.agent), self._engine, lambda: make(self.env, root), self.retriever, journal
+                tasks,
+                play,
+                get(self.agent),
+                self._engine,
+                lambda: make(self.env, root),
+                self.category,
+                self.retriever,
+                journal,
             )
             seconds = time.monotonic() - start
         runs = {name: [e for e in episodes if e.panel == name] for name in panels}
         return runs, _run_facts(episodes, resumed, seconds)
+
+    def rules(self, panels: dict[str, str]) -> Play:
+        """What plays, by which limits; `panels` maps the names of the panels to their hashes."""
+        settings, system = self.settings, self.system
+        return Play(
+            system=system.name,
+            seed=system.seed,
+            panels=panels,
+            model=self.model,
+            max_turns=of_env(settings.runner.max_turns, self.env),
+            max_repeats=settings.runner.max_repeats,
+            # Students have learnt what examples would show them.
+            shots=0 if system.adapter else of_env(settings.agent.shots, self.env),
+            corrections=settings.agent.corrections,
+        )
 
     def write(self, folder: Path, stage: str, tables: dict[str, list[Episode]], facts: dict[str, Any]) -> None:
         """Write `<name>.parquet` for each table, all or nothing; what the run took goes to data/timing/, beside the stage's
@@ -140,7 +165,16 @@ class Runner:
             "bank": self._bank,
             "k": self.settings.hints.k,
             "engine": self.settings.engine.model_dump(),
+            "category": self.settings.agent.category,
         }
+
+
+def code_sha256() -> str:
+    """Digest of the code that episodes depend on, so that a stage that was killed, edited and run again does not take up old ones."""
+    digest = hashlib.sha256()
+    for path in sorted(p for part in PLAYING for p in (CODE / part).rglob("*.py")):
+        digest.update(path.relative_to(CODE).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def _run_facts(episodes: list[Episode], resumed: int, seconds: float) -> dict[str, Any]:

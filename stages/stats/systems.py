@@ -41,13 +41,16 @@ class Study:
 
     `withheld` are the skills the base model's warm-up left out, `strength` is `full` (never shown) or
     `hinted_only`; both empty without a warm-up. `panel_source` begins with `generated` when the tasks are no benchmark's.
-    `hint_basis` is what the hint writer saw of a failure.
+    `hint_basis` is what the hint writer saw of a failure, `category_basis` is `oracle` or `inferred` (see `agent.category`), `shots`
+    the worked examples in the prompts of all but students.
     """
 
     withheld: tuple[str, ...] = ()
     strength: str = ""
     panel_source: str = ""
     hint_basis: str = ""
+    category_basis: str = "oracle"
+    shots: int = 0
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,9 @@ class SystemRow:
 
     `tokens_per_episode` is billed: every turn's whole prompt, the replies, and the choice of hints. The computed count
     deducts the prompt tokens that prefix reuse saved. `score` is mean reward x 100, on WebShop only. `invalid_rate` is
-    refused steps / steps, `invalid_episodes` the share of episodes with one, `unparsable_rate` turns without a readable action / turns. Machine failures are counted in
+    refused steps / steps, `invalid_episodes` the share of episodes with one, `unparsable_rate` turns without a readable action / turns, `elided_episodes`
+    the share of episodes whose prompts outgrew the window, so that early turns were left out. `category_agreement` is the share of episodes whose
+    hints and examples were chosen by the task's own category (1 where `category_basis` is oracle). Machine failures are counted in
     `machine_failures` and nowhere else: n, rates and tokens are without them.
     """
 
@@ -80,6 +85,10 @@ class SystemRow:
     invalid_rate: float
     invalid_episodes: float
     unparsable_rate: float
+    elided_episodes: float
+    category_basis: str
+    category_agreement: float
+    shots: int
     by_category: dict[str, Share]
     skills: dict[str, Share]
     withheld: list[str]
@@ -190,6 +199,10 @@ def system_row(episodes: Sequence[Episode], study: Study, git_commit: str) -> Sy
         invalid_rate=sum(e.refused for e in played) / steps if steps else 0.0,
         invalid_episodes=sum(e.refused > 0 for e in played) / n,
         unparsable_rate=sum(not t.action for e in played for t in e.turns) / turns if turns else 0.0,
+        elided_episodes=sum(any(t.elided for t in e.turns) for e in played) / n,
+        category_basis=study.category_basis,
+        category_agreement=sum(e.category_used == e.category for e in played) / n,
+        shots=0 if system in STUDENTS else study.shots,
         by_category={c: share([e for e in played if e.category == c]) for c in sorted({e.category for e in played})},
         skills=by_skill(played, study.withheld),
         withheld=sorted(study.withheld),

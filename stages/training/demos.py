@@ -33,7 +33,13 @@ class Plan:
     withheld: Sequence[str]
     hinted_share: float
     nonce: int
+    shown: float
     recovery_share: float
+
+    def taught(self, jobs: Sequence[tuple[Task, bool]], agent: str) -> list[tuple[int, Task, bool]]:
+        """The share of numbered jobs (a task, and whether it is made up) that one agent's demonstrations show."""
+        rng = random.Random(f"shown|{self.seed}|{agent}")
+        return [(number, task, nonce) for number, (task, nonce) in enumerate(jobs) if rng.random() < self.shown]
 
 
 def tool_hint(verb: str, place: str, rng: random.Random) -> str:
@@ -115,7 +121,7 @@ def demonstrate(env: Environment, tasks: Sequence[Task], agent: Agent, plan: Pla
     jobs = [(task, False) for task in known]
     jobs += [(cleaning[i % len(cleaning)], True) for i in range(plan.nonce if cleaning else 0)]
     demos = []
-    for number, (task, nonce) in enumerate(tqdm(jobs, desc="demonstrations", unit="demo", disable=None)):
+    for number, task, nonce in tqdm(plan.taught(jobs, agent.name), desc="demonstrations", unit="demo", disable=None):
         rng = random.Random(f"demo|{plan.seed}|{number}|{task.task_id}")
         tool = draw_tool(rng) if nonce else None
         hinted = nonce or rng.random() < plan.hinted_share

@@ -28,7 +28,7 @@ class GateError(ValueError):
 
 @dataclass(frozen=True)
 class Evidence:
-    """What lessons are held against. `measured` are the dev and test tasks; `decode` turns ids into text, special
+    """What lessons are held against. `measured` are the tasks of dev and of every test panel; `decode` turns ids into text, special
     tokens left out."""
 
     episodes: Mapping[str, Episode]
@@ -86,12 +86,12 @@ def no_hint_ngrams(item: Item, evidence: Evidence) -> bool:
 
 
 def no_measured_task(item: Item, evidence: Evidence) -> bool:
-    """The task is of the train panel, and of neither dev nor test."""
+    """The task is of the train panel, and of no measured one."""
     return item.lesson.task_id in evidence.tasks and item.lesson.task_id not in evidence.measured_ids
 
 
 def no_measured_goal(item: Item, evidence: Evidence) -> bool:
-    """No task of dev or test asks for the same in the same room."""
+    """No measured task asks for the same in the same room."""
     task = evidence.tasks.get(item.lesson.task_id)
     return task is not None and goal_of(task) not in evidence.measured_goals
 

@@ -29,7 +29,7 @@ def build_lessons(
 ) -> tuple[list[Lesson], dict[str, int]]:
     """Lessons in the order of the episodes, and how many episodes were dropped by reason.
 
-    Reasons: `machine`, `failure`, `refused` (more refused actions than allowed), `quotes_hint` (a reply carries a shown
+    Reasons: `machine`, `failure`, `elided` (the agent did not see all of the conversation that the lesson would show), `refused` (more refused actions than allowed), `quotes_hint` (a reply carries a shown
     hint's words), `untrained` (no reply is fit to learn from), `too_long` (never cut). Kept and dropped add up to all.
     """
     lessons: list[Lesson] = []
@@ -74,6 +74,8 @@ def _unfit(episode: Episode, limits: Limits) -> str | None:
         return "machine"
     if not episode.success or not episode.turns:
         return "failure"
+    if any(turn.elided for turn in episode.turns):
+        return "elided"
     if episode.refused > limits.max_refused:
         return "refused"
     replies = [turn.reply for turn in episode.turns]

@@ -15,6 +15,24 @@ from trl.trainer.sft_trainer import SFTTrainer
 from stages.chat import IGNORED
 
 
+def supervise(causal_lm: Any, label_smoothing: float) -> None:
+    """Give a causal language model a `forward` that returns the sum of the labelled tokens' losses.
+
+    In the model's own forward pass, and not beside it, so that whatever wraps the model (DDP, FSDP) sees the pass it must see.
+    """
+
+    def forward(input_ids: torch.Tensor, labels: torch.Tensor, **_: Any) -> torch.Tensor:
+        chosen = labels[:, 1:] != IGNORED
+        # Rows are padded on the right, where causal attention never looks: no mask, and the fast kernels.
+        hidden = causal_lm.get_decoder()(input_ids=input_ids, use_cache=False).last_hidden_state
+        logits = causal_lm.get_output_embeddings()(hidden[:, :-1][chosen]).float()
+        return torch.nn.functional.cross_entropy(
+            logits, labels[:, 1:][chosen], reduction="sum", label_smoothing=label_smoothing
+        )
+
+    causal_lm.forward = forward
+
+
 class SupervisedTrainer(SFTTrainer):
     """`curve` has a row each logged step: step, loss, learning_rate, tokens (all tokens seen so far, padding excluded)."""
 
@@ -22,30 +40,31 @@ class SupervisedTrainer(SFTTrainer):
         self.curve: list[dict[str, float]] = []
         self._tokens = 0
         super().__init__(**settings)
+        adapted: Any = self.model
+        supervise(adapted.get_base_model(), self.args.label_smoothing_factor)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Sum of the labelled tokens' negative log-likelihoods over their number (in all accumulated batches)."""
-        causal_lm = self.accelerator.unwrap_model(model).get_base_model()
-        labels = inputs["labels"][:, 1:]
-        chosen = labels != IGNORED
+        """Sum of the labelled tokens' losses over their number (in all accumulated batches of all processes)."""
+        labels = inputs["labels"]
         with self.accelerator.autocast():
-            # Rows are padded on the right, where causal attention never looks: no mask, and the fast kernels.
-            hidden = causal_lm.get_decoder()(input_ids=inputs["input_ids"], use_cache=False).last_hidden_state
-            logits = causal_lm.get_output_embeddings()(hidden[:, :-1][chosen])
-        total = torch.nn.functional.cross_entropy(logits.float(), labels[chosen], reduction="sum")
+            total = model(input_ids=inputs["input_ids"], labels=labels)
         self._tokens += int(inputs["attention_mask"].sum())
-        return total / (chosen.sum() if num_items_in_batch is None else num_items_in_batch)
+        if num_items_in_batch is None:
+            return total / (labels[:, 1:] != IGNORED).sum()
+        # Processes' gradients are averaged, while num_items_in_batch already counts the labels of them all.
+        return total / num_items_in_batch * self.accelerator.num_processes
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
+            seen = self.accelerator.reduce(torch.tensor(self._tokens, device=self.accelerator.device))
             self.curve.append(
                 {
                     "step": self.state.global_step,
                     "loss": logs["loss"],
                     "learning_rate": logs["learning_rate"],
-                    "tokens": self._tokens,
+                    "tokens": int(seen),
                 }
             )
         super().log(logs, start_time)

@@ -72,7 +72,7 @@ def demonstrate(env: Environment, tasks: Sequence[Task], agent: Agent, plan: Pla
     jobs = [(task, False) for task in known]
     jobs += [(plain[i % len(plain)], True) for i in range(plan.nonce if plain else 0)]
     demos = []
-    for number, (task, nonce) in enumerate(tqdm(jobs, desc="demonstrations", unit="demo", disable=None)):
+    for number, task, nonce in tqdm(plan.taught(jobs, agent.name), desc="demonstrations", unit="demo", disable=None):
         rng = random.Random(f"demo|{plan.seed}|{number}|{task.task_id}")
         choices = draw_choices(rng, least=int(nonce))
         chosen = [c.group for n, c in enumerate(choices) if nonce and (n == 0 or rng.random() < _HINTED)]

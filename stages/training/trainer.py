@@ -10,25 +10,12 @@ import json
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stages.chat import Encoded
+from stages.params import Training
 from stages.training.pretrained import weights_digest
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What determines a training run besides its data. `learning_rate` decays along a cosine after 5 % of warm-up."""
-
-    epochs: int
-    learning_rate: float
-    batch_size: int
-    r: int
-    alpha: int
-    dropout: float
-    seed: int
 
 
 class TrainingError(RuntimeError):
@@ -44,7 +31,7 @@ def _dataset(examples: Sequence[Encoded]) -> Any:
     return Dataset.from_dict({"input_ids": [e.input_ids for e in examples], "labels": [e.labels for e in examples]})
 
 
-def _config(recipe: Recipe, folder: str) -> Any:
+def _config(recipe: Training, seed: int, folder: str) -> Any:
     import torch
     from trl.trainer.sft_config import SFTConfig
 
@@ -52,9 +39,12 @@ def _config(recipe: Recipe, folder: str) -> Any:
         output_dir=folder,
         num_train_epochs=recipe.epochs,
         learning_rate=recipe.learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=0.05,
+        lr_scheduler_type=recipe.schedule,
+        warmup_steps=recipe.rise,
+        weight_decay=recipe.weight_decay,
+        label_smoothing_factor=recipe.label_smoothing,
         per_device_train_batch_size=recipe.batch_size,
+        gradient_accumulation_steps=recipe.accumulation,
         # Nothing is cut in silence: what is too long was left out before, with its reason recorded.
         max_length=None,
         # Rows of like length share a batch: little padding, and memory that does not creep up.
@@ -63,9 +53,9 @@ def _config(recipe: Recipe, folder: str) -> Any:
         pad_to_multiple_of=64,
         bf16=True,
         use_cpu=not torch.cuda.is_available(),
-        gradient_checkpointing=False,
-        seed=recipe.seed,
-        data_seed=recipe.seed,
+        gradient_checkpointing=recipe.gradient_checkpointing,
+        seed=seed,
+        data_seed=seed,
         logging_steps=5,
         logging_first_step=True,  # so that the shortest run has a curve
         save_strategy="no",
@@ -74,58 +64,80 @@ def _config(recipe: Recipe, folder: str) -> Any:
     )
 
 
-def train(base: Path, examples: Sequence[Encoded], recipe: Recipe, out: Path) -> list[dict[str, float]]:
+def _load(base: Path, quantize: str) -> tuple[Any, Any]:
+    """The frozen base and its tokenizer. Raises `TrainingError` when the folder holds no such thing."""
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+
+    options: dict[str, Any] = {}
+    if quantize == "4bit":
+        quantization: Any = BitsAndBytesConfig
+        options["quantization_config"] = quantization(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=torch.bfloat16,
+        )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(base)
+        return AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16, **options), tokenizer
+    except ImportError as error:
+        raise TrainingError(
+            f"quantize: {quantize} needs a GPU and the extra: pip install 'hintdistill[gpu]' ({error})"
+        ) from error
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise TrainingError(f"cannot load the model {base}: {error}; run `dvc repro`") from error
+
+
+def train(base: Path, examples: Sequence[Encoded], recipe: Training, seed: int, out: Path) -> list[dict[str, float]]:
     """Train an adapter on `base` and write it to `out` (adapter_config.json, adapter_model.safetensors in bf16).
 
-    Returns the learning curve: a row each logged step with step, loss, learning_rate and tokens seen so far.
+    Returns the learning curve: a row each logged step with step, loss, learning_rate and tokens seen so far. Under `accelerate launch`
+    every process trains on its share of each step, and the first one writes.
     """
-    import torch
     from peft import LoraConfig
-    from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from stages.training.loss import SupervisedTrainer
 
     if not examples:
         raise TrainingError("no training examples")
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(base)
-        model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise TrainingError(f"cannot load the model {base}: {error}; run `dvc repro`") from error
+    model, tokenizer = _load(base, recipe.quantize)
     lora = LoraConfig(
-        r=recipe.r,
-        lora_alpha=recipe.alpha,
-        lora_dropout=recipe.dropout,
+        r=recipe.lora.r,
+        lora_alpha=recipe.lora.alpha,
+        lora_dropout=recipe.lora.dropout,
         target_modules="all-linear",
         task_type="CAUSAL_LM",
     )
     with tempfile.TemporaryDirectory() as folder:
         trainer = SupervisedTrainer(
             model=model,
-            args=_config(recipe, folder),
+            args=_config(recipe, seed, folder),
             train_dataset=_dataset(examples),
             processing_class=tokenizer,
             peft_config=lora,
         )
         trainer.train()
-        save_adapter(trainer.model, out)
+        trainer.save_model(folder)  # gathers what is sharded; only the first process writes
+        if trainer.is_world_process_zero():
+            keep_adapter(Path(folder), out)
     return trainer.curve
 
 
-def save_adapter(model: Any, out: Path) -> None:
-    """Write a PEFT adapter as bf16 safetensors, without the base's path (which differs from machine to machine)."""
+def keep_adapter(saved: Path, out: Path) -> None:
+    """Write the PEFT adapter in `saved` to `out` as bf16 safetensors, without the base's path (which differs from machine to machine)."""
     import torch
     from safetensors.torch import load_file, save_file
 
-    model.save_pretrained(out)
-    weights = out / "adapter_model.safetensors"
-    save_file({k: v.to(torch.bfloat16) for k, v in sorted(load_file(weights).items())}, weights, {"format": "pt"})
-    config = json.loads((out / "adapter_config.json").read_text(encoding="utf-8"))
+    out.mkdir(parents=True, exist_ok=True)
+    weights = load_file(saved / "adapter_model.safetensors")
+    bf16 = {name: tensor.to(torch.bfloat16) for name, tensor in sorted(weights.items())}
+    save_file(bf16, out / "adapter_model.safetensors", {"format": "pt"})
+    config = json.loads((saved / "adapter_config.json").read_text(encoding="utf-8"))
     config["base_model_name_or_path"] = None
     config["target_modules"] = sorted(config["target_modules"])  # a set: its order changes from run to run
     (out / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    (out / "README.md").unlink(missing_ok=True)
 
 
 def merge(base: Path, adapter: Path | None, out: Path) -> str:
@@ -139,7 +151,9 @@ def merge(base: Path, adapter: Path | None, out: Path) -> str:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
-        model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+        # Without an adapter nothing is added, and a large model need not be held in fp32.
+        dtype = torch.bfloat16 if adapter is None else torch.float32
+        model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=dtype)
         if adapter is not None:
             model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
         tokenizer = AutoTokenizer.from_pretrained(base)

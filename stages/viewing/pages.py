@@ -10,11 +10,19 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from stages.agents import get
+from stages.agents.base import Decision
 from stages.envs.base import Task
 from stages.records import Episode, Part, Turn
 from stages.stats.systems import billed
 from stages.viewing.terminal import Row, labelled, plain, say
 
+_FAULTS = {
+    "no_action": "no line that begins with Action:",
+    "empty_action": "the action is empty",
+    "long_action": "the action is too long",
+    "control_characters": "there are control characters in the action",
+}
 _STOPS = {
     "done": "the environment ended it",
     "turn_limit": "no turns were left",
@@ -49,10 +57,13 @@ def hint_rows(ids: Sequence[str], texts: Sequence[str], failures: Mapping[str, i
     return rows or [("hints", "none shown")]
 
 
-def reply_rows(thought: str, action: str, finish: str) -> list[Row]:
+def reply_rows(read: Decision, finish: str) -> list[Row]:
     """A reply as it was read."""
-    rows: list[Row] = [("thinks" if action else "says", thought)] if thought else []
-    rows.append(("does", Text(plain(action), "bold") if action else Text("nothing: no action to be read", "yellow")))
+    rows: list[Row] = [("state", Text(plain(f"{name}: {text}"), "dim")) for name, text in read.state.items()]
+    if read.thought:
+        rows.append(("says" if read.fault else "thinks", read.thought))
+    unread = Text(f"nothing: {_FAULTS.get(read.fault, read.fault)}", "yellow")
+    rows.append(("does", unread if read.fault else Text(plain(read.action), "bold")))
     return [*rows, ("", Text("the reply was cut at its token limit", "yellow"))] if finish == "length" else rows
 
 
@@ -66,11 +77,13 @@ def tokens_row(prompt_tokens: int, computed_tokens: int, reply_tokens: int) -> R
     return "tokens", Text(f"{prompt_tokens:,} prompt ({computed_tokens:,} computed) + {reply_tokens:,} reply", "dim")
 
 
-def turn_rows(turn: Turn) -> list[Row]:
-    """A recorded turn."""
-    said = reply_rows(turn.thought, turn.action, turn.finish)
+def turn_rows(turn: Turn, agent: str) -> list[Row]:
+    """A recorded turn of an agent."""
+    said = Decision(turn.thought, turn.action, get(agent).parse(turn.reply).state, turn.fault)
+    left_out = [("window", f"the first {turn.elided} turns are left out of the prompt")] if turn.elided else []
+    seen = ("asked", turn.observation) if turn.asked_again else seen_row(turn.observation, turn.valid)
     taken = tokens_row(turn.prompt_tokens, turn.computed_tokens, turn.reply_tokens)
-    return [*said, seen_row(turn.observation, turn.valid), taken]
+    return [*left_out, *reply_rows(said, turn.finish), seen, taken]
 
 
 def verdict(success: bool, reward: float, steps: int, refused: int) -> Text:
@@ -109,7 +122,7 @@ def show_one(console: Console, episode: Episode, failures: Mapping[str, int]) ->
     say(console, labelled(hint_rows(episode.hint_ids, episode.hints, failures)))
     say(console, labelled([("opening", episode.opening)]))
     for number, turn in enumerate(episode.turns, 1):
-        say(console, labelled(turn_rows(turn), number))
+        say(console, labelled(turn_rows(turn, episode.agent), number))
     say(console, labelled(outcome_rows(episode)))
 
 
@@ -125,6 +138,7 @@ def show_two(console: Console, episodes: tuple[Episode, Episode], failures: Mapp
     table.add_row("", *(labelled(player_rows(e)) for e in episodes))
     table.add_row("", *(labelled(hint_rows(e.hint_ids, e.hints, failures)) for e in episodes))
     for number, turns in enumerate(zip_longest(one.turns, two.turns), 1):
-        table.add_row(str(number), *(labelled(turn_rows(turn)) if turn else "" for turn in turns))
+        cells = [labelled(turn_rows(t, e.agent)) if t else "" for t, e in zip(turns, episodes, strict=True)]
+        table.add_row(str(number), *cells)
     table.add_row("", *(labelled(outcome_rows(e)) for e in episodes))
     say(console, table, console.width)

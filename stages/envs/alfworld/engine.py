@@ -33,10 +33,13 @@ REFUSAL = "Nothing happens."
 
 _TASK = re.compile(r'(?<=Your task is to: ).*?(?=\.")')
 _TASK_MARK = "@@TASK@@"
-# Data before json_2.1.2 say `put X in/on Y`; agents say `move X to Y` whatever the data.
-_OLD_PUT = {
-    "put {o} in/on {r}": "move {o} to {r}",
+_PUT, _MOVE = '"put {o} in/on {r}"', '"move {o} to {r}"'  # how a game's grammar writes it
+# Data before json_2.1.2 say `put X in/on Y` and `You arrive at loc 7`; agents read and say the later words whatever the
+# data. alfworld made json_2.1.2 of json_2.1.1 by these same changes (its scripts/patch_tw-pddl.py).
+_OLD_WORDS = {
+    _PUT: _MOVE,
     "You put the {o.name} in/on the {r.name}.": "You move the {o.name} to the {r.name}.",
+    "You arrive at {lend.name}.": "You arrive at {r.name}.",
     "put (object) in/on (receptacle): ": "move (object) to (receptacle):  ",
 }
 
@@ -75,13 +78,14 @@ class Engine:
     def start(self, game: Mapping[str, Any]) -> Frame:
         """Start a game from its beginning; `game` is what a `game.tw-pddl` holds.
 
-        Raises KeyError for a missing part and what the parsers raise for bad text.
+        Raises KeyError for a missing part, ValueError for a grammar of an unknown kind, and what the parsers raise for
+        bad text.
         """
         self._state = None
-        logic, task = _logic_and_task(game["pddl_domain"], game["grammar"])
+        grammar = read_grammar(game["grammar"])
         translation = self._cache.get(game["pddl_domain"], game["pddl_problem"])
-        self._state = _State(self._library, logic, translation)
-        return self._frame(self._state, self._state.tell("#intro#", {}).replace(_TASK_MARK, task))
+        self._state = _State(self._library, _logic(game["pddl_domain"], grammar.text), translation)
+        return self._frame(self._state, self._state.tell("#intro#", {}).replace(_TASK_MARK, grammar.sentence))
 
     def step(self, command: str) -> Frame:
         """Carry out a command. One that is not admissible changes nothing and yields the text "Nothing happens."."""
@@ -169,22 +173,38 @@ class _State(PddlState):  # type: ignore[misc]  # textworld has no types
         return action
 
 
-@cache
-def _logic(domain: str, grammar: str) -> GameLogic:
-    return GameLogic(domain=domain, grammar=grammar)
+@dataclass(frozen=True)
+class Grammar:
+    """A game's grammar in the words of json_2.1.2, with a mark in place of its task's sentence; `release` is the first
+    of the official data that spoke as the game does."""
+
+    text: str
+    sentence: str
+    release: str
 
 
-def _logic_and_task(domain: str, grammar: str) -> tuple[GameLogic, str]:
-    """A game's parsed grammar and its task's sentence.
+def read_grammar(grammar: str) -> Grammar:
+    """Read the `grammar` of a `game.tw-pddl`.
 
     Games of one release differ in nothing but the sentence: with a mark in its place they share one parsed grammar.
+    Raises ValueError when there is no such sentence, or no way that this engine knows to put a thing down.
     """
     task = _TASK.search(grammar)
     if task is None:
         raise ValueError('the grammar holds no sentence "Your task is to: ...": this is no ALFWorld game')
-    for old, new in _OLD_PUT.items():
+    release = "json_2.1.1" if _PUT in grammar else "json_2.1.2"
+    for old, new in _OLD_WORDS.items():
         grammar = grammar.replace(old, new)
-    return _logic(domain, _TASK.sub(_TASK_MARK, grammar, count=1)), task.group()
+    if _MOVE not in grammar:
+        raise ValueError(
+            "the grammar is of an unknown kind: things are put down neither by `move X to Y` nor by `put X in/on Y`"
+        )
+    return Grammar(_TASK.sub(_TASK_MARK, grammar, count=1), task.group(), release)
+
+
+@cache
+def _logic(domain: str, grammar: str) -> GameLogic:
+    return GameLogic(domain=domain, grammar=grammar)
 
 
 def _copy(value: Any) -> Any:

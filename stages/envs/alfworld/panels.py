@@ -8,22 +8,16 @@ others have had their turn.
 from __future__ import annotations
 
 import hashlib
-import json
-import multiprocessing
 import random
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Protocol
 
-from tqdm import tqdm
-
 from stages.envs.alfworld import TASK_TYPE
-from stages.envs.alfworld.engine import Engine
+from stages.envs.alfworld.checks import win_games
 from stages.envs.alfworld.generator import GAME_FILE, Game, Goal, generate_game, possible_goals, write_game
-from stages.envs.base import EnvironmentFault, Task
+from stages.envs.base import Task
 from stages.envs.panel import PanelError, write_panels
 from stages.files import replacing
 
@@ -61,7 +55,7 @@ def build_panels(settings: Settings, out: Path, cache_dir: Path, workers: int = 
     panels = draw_games(settings)
     with replacing(out) as folder:
         written = [write_game(folder / _GAMES, game) for games in panels.values() for game in games]
-        check_games(written, cache_dir, workers)
+        win_games(written, cache_dir, workers)
         write_panels(folder, "alfworld", "generated", {panel: _tasks(panel, games) for panel, games in panels.items()})
 
 
@@ -82,23 +76,6 @@ def draw_games(settings: Settings) -> dict[str, list[Game]]:
         ]
         for panel, sizes in settings.sizes.items()
     }
-
-
-def check_games(paths: Sequence[Path], cache_dir: Path, workers: int) -> None:
-    """Win every game by its walkthrough: proof that the engine loads it and that its goal can be reached.
-
-    In processes of their own, as the engine exits on a broken task. Raises EnvironmentFault at the first failure.
-    """
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, context, initializer=_open_engine, initargs=(cache_dir,))
-    try:
-        results = pool.map(_win, paths, chunksize=4)
-        for _ in tqdm(results, total=len(paths), desc="games checked", unit="game", disable=None):
-            pass
-    except BrokenProcessPool as error:
-        raise EnvironmentFault(f"a process that checks games died; {len(paths)} games were to be checked") from error
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _deal_goals(settings: Settings) -> dict[tuple[str, str], list[Goal]]:
@@ -167,25 +144,3 @@ def _tasks(panel: str, games: Sequence[Game]) -> list[Task]:
         tasks.append(Task(task_id, "alfworld", panel, category, game.sentence, spec))
         counts[category] += 1
     return tasks
-
-
-_engine: Engine | None = None  # of a checking process
-
-
-def _open_engine(cache_dir: Path) -> None:
-    global _engine
-    _engine = Engine(cache_dir)
-
-
-def _win(path: Path) -> None:
-    assert _engine is not None
-    game = json.loads(path.read_text(encoding="utf-8"))
-    frame = _engine.start(game)
-    if frame.won:
-        raise EnvironmentFault(f"{path}: the game is won before it begins")
-    for command in game["walkthrough"]:
-        if command not in frame.admissible:
-            raise EnvironmentFault(f"{path}: its walkthrough fails: {command!r} is not admissible after {frame.text!r}")
-        frame = _engine.step(command)
-    if not frame.won:
-        raise EnvironmentFault(f"{path}: its walkthrough ends with {frame.text!r}, and the game is not won")

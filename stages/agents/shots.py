@@ -1,0 +1,54 @@
+"""Worked examples for instruct models: whole episodes, written once and rendered by each agent in its own form.
+
+They are played in rooms and a shop that belong to no panel, in the action grammar that agents use (`move X to Y`).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+_FOLDER = Path(__file__).parent / "examples"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One decision, what the demonstrator knew of itself before it (`state`, by the names of StateAct's lines), and what came of it."""
+
+    thought: str
+    action: str
+    state: dict[str, str]
+    observation: str
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One example episode, from its opening to its end."""
+
+    opening: str
+    steps: tuple[Step, ...]
+
+
+def shots(env: str, category: str, number: int) -> tuple[Shot, ...]:
+    """The first `number` examples for a task category; those of an environment whose examples fit every category stand under "any".
+
+    Raises ValueError when there are fewer.
+    """
+    found = _load(env)
+    examples = found.get(category, found.get("any", ()))
+    if len(examples) < number:
+        raise ValueError(f"{number} examples asked for, but there are {len(examples)} for {category!r} on {env}")
+    return examples[:number]
+
+
+@cache
+def _load(env: str) -> dict[str, tuple[Shot, ...]]:
+    content: dict[str, list[dict[str, Any]]] = json.loads((_FOLDER / f"{env}.json").read_text(encoding="utf-8"))
+    return {category: tuple(map(_shot, examples)) for category, examples in content.items()}
+
+
+def _shot(values: dict[str, Any]) -> Shot:
+    return Shot(values["opening"], tuple(Step(**step) for step in values["steps"]))

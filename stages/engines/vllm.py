@@ -1,0 +1,161 @@
+"""vLLM, in this process: continuous batching on a GPU, prefixes kept from turn to turn by its prefix cache, students as LoRA adapters.
+
+Prompts are the same token ids that the embedded engine makes and students are trained on, so an episode does not depend on the engine but
+for its arithmetic. Source: vLLM's documented `LLM`, and the `add_request` and `step` of its engine, through which a reply is handed out as
+soon as it is written while the others go on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stages.engines.base import EngineFault, Reply
+from stages.engines.conversation import Conversation
+from stages.records import Message
+
+_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # those that vLLM makes room for
+
+
+@dataclass
+class _Session(Conversation):
+    """One conversation with its own seed."""
+
+    seed: int = 0
+
+
+class VllmEngine:
+    """See `stages.engines.base.Engine`. `context` is the window in tokens, `max_new_tokens` a reply's limit, `gpu_memory` the share of the
+    GPU's memory that vLLM may take, `tensor_parallel` the number of GPUs that share the model.
+
+    Raises `EngineFault` when vLLM is not installed, or when model or adapter cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        base: Path,
+        adapter: Path | None,
+        *,
+        slots: int,
+        context: int,
+        max_new_tokens: int,
+        temperature: float,
+        stop: Sequence[str],
+        gpu_memory: float,
+        tensor_parallel: int,
+    ) -> None:
+        try:
+            import vllm
+            from vllm.lora.request import LoRARequest
+        except ImportError as error:
+            raise EngineFault(f"engine.kind vllm needs a GPU and the extra: pip install '.[gpu]' ({error})") from error
+        self._vllm: Any = vllm
+        self._context, self._max_new, self._temperature = context, max_new_tokens, temperature
+        self._stop, self._slots = list(stop), slots
+        self._adapter = LoRARequest("student", 1, str(adapter)) if adapter else None
+        try:
+            self._llm: Any = vllm.LLM(
+                model=str(base),
+                dtype="bfloat16",
+                max_model_len=context,
+                max_num_seqs=slots,
+                gpu_memory_utilization=gpu_memory,
+                tensor_parallel_size=tensor_parallel,
+                enable_prefix_caching=True,
+                enable_lora=adapter is not None,
+                **({"max_lora_rank": _room_for(adapter)} if adapter else {}),
+            )
+        except (OSError, ValueError, RuntimeError) as error:
+            raise EngineFault(
+                f"vLLM cannot load {base} with adapter {adapter}: {error}. When memory is short, lower engine.context or "
+                "engine.slots, or raise engine.vllm.gpu_memory or tensor_parallel"
+            ) from error
+        self._tokenizer: Any = self._llm.get_tokenizer()
+        self._sessions: dict[int, _Session] = {}
+        self._opened = 0
+        self._asked = 0
+        self._waiting: dict[str, int] = {}  # request to session
+        self._full: list[int] = []  # sessions whose prompt leaves no room for a reply
+
+    @property
+    def slots(self) -> int:
+        return self._slots
+
+    @property
+    def name(self) -> str:
+        return "vllm-bfloat16"
+
+    def open(self, seed: int) -> int:
+        if len(self._sessions) == self._slots:
+            raise RuntimeError(f"all {self._slots} slots are taken: close a session first")
+        self._opened += 1
+        self._sessions[self._opened] = _Session(seed=seed)
+        return self._opened
+
+    def submit(self, session: int, messages: Sequence[Message]) -> None:
+        state = self._sessions[session]
+        state.ask(self._tokenizer, messages)
+        if state.prompt_end + self._max_new > self._context:
+            self._full.append(session)
+            return
+        sampling = self._vllm.SamplingParams(
+            temperature=self._temperature,
+            max_tokens=self._max_new,
+            stop=self._stop,
+            seed=state.seed,
+        )
+        self._asked += 1
+        request = str(self._asked)
+        self._waiting[request] = session
+        prompt = {"prompt_token_ids": list(state.ids)}
+        self._llm.llm_engine.add_request(request, prompt, sampling, lora_request=self._adapter)
+
+    def poll(self) -> list[Reply]:
+        if self._full:
+            full, self._full = self._full, []
+            return [Reply(n, "", "context", self._sessions[n].prompt_end, 0, 0) for n in full]
+        if not self._waiting:
+            raise RuntimeError("nothing was submitted: poll() would wait for ever")
+        done: list[Any] = []
+        while not done:
+            try:
+                done = [output for output in self._llm.llm_engine.step() if output.finished]
+            except RuntimeError as error:
+                raise EngineFault(f"vLLM failed while it was writing replies: {error}") from error
+        return [self._read(output) for output in done]
+
+    def close(self, session: int) -> None:
+        """A reply that is still being written is given up."""
+        given_up = [request for request, owner in self._waiting.items() if owner == session]
+        for request in given_up:
+            del self._waiting[request]
+            self._llm.llm_engine.abort_request([request])
+        del self._sessions[session]
+
+    def _read(self, output: Any) -> Reply:
+        number = self._waiting.pop(output.request_id)
+        state, written = self._sessions[number], output.outputs[0]
+        state.answer(self._tokenizer, written.text)
+        return Reply(
+            session=number,
+            text=written.text,
+            finish="length" if written.finish_reason == "length" else "stop",
+            prompt_tokens=state.prompt_end,
+            computed_tokens=state.prompt_end - (output.num_cached_tokens or 0),
+            reply_tokens=len(written.token_ids),
+        )
+
+
+def _room_for(adapter: Path) -> int:
+    """The least rank that vLLM makes room for and that holds the adapter's. Raises `EngineFault` for a folder that is no adapter's."""
+    path = adapter / "adapter_config.json"
+    try:
+        rank = int(json.loads(path.read_text(encoding="utf-8"))["r"])
+        return next(room for room in _RANKS if room >= rank)
+    except (OSError, ValueError, KeyError, StopIteration) as error:
+        raise EngineFault(
+            f"{path}: no adapter of rank {_RANKS[-1]} or less ({error!r}); run `dvc repro students`"
+        ) from error

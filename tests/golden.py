@@ -1,0 +1,64 @@
+"""Golden prompts: for each agent and environment a whole prompt as the chat template writes it, and an episode as it is read back.
+
+`python tests/golden.py` writes them to tests/golden/ anew, after a change that is meant.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tiny import make_tokenizer
+
+from stages.agents import AGENTS
+from stages.agents.base import Agent
+from stages.agents.shots import shots
+from stages.chat import encode, encode_text, render
+
+FOLDER = Path(__file__).parent / "golden"
+HINTS = {
+    "alfworld": (
+        "Don't search a place twice; go on to the next place not visited yet.",
+        "Only one thing fits in hand.",
+    ),
+    "webshop": ("Before click[Buy Now], click the {color} that the instruction names.",),
+}
+EPISODES = {"alfworld": ("heat", 1), "webshop": ("any", 0)}
+"""The category of each golden episode, and its place among the examples."""
+
+
+def cases() -> Iterator[tuple[str, Agent]]:
+    """Every environment with every agent."""
+    return ((env, agent) for env in EPISODES for agent in AGENTS.values())
+
+
+def golden(env: str, agent: Agent, tokenizer: Any) -> str:
+    """The prompt with hints and one example, the whole conversation without either, and every reply as it is read; with token counts."""
+    category, place = EPISODES[env]
+    episode = shots(env, category, place + 1)[place]
+    first = agent.prompt(env, episode.opening, HINTS[env], shots(env, category, 1)).messages()
+    prompt = render(tokenizer, first, reply_next=True)
+    bare = agent.prompt(env, episode.opening, ())
+    whole = [*bare.messages(), *agent.prompt(env, "", (), [episode]).shots[1:-1]]
+    replies = [asdict(agent.parse(m.content)) for m in whole if m.role == "assistant"]
+    return "\n".join(
+        [
+            f"=== first prompt, hints and one example: {len(encode_text(tokenizer, prompt))} tokens",
+            prompt,
+            f"=== the same episode without them, to its last reply: {len(encode(tokenizer, whole).input_ids)} tokens",
+            render(tokenizer, whole, reply_next=False),
+            "=== its replies, read",
+            *(json.dumps(reply, ensure_ascii=False) for reply in replies),
+            "",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(exist_ok=True)
+    tokenizer = make_tokenizer()
+    for env, agent in cases():
+        (FOLDER / f"{env}_{agent.name}.txt").write_text(golden(env, agent, tokenizer), encoding="utf-8")
