@@ -161,9 +161,35 @@ def test_a_reply_without_action_is_shown_as_that(
     engine.answer = lambda messages: "I would \x1b[2J rather not."
     play("--system", "base")
     said = capsys.readouterr().out
-    assert "none shown" in said and "no action to be read" in said and "refused  Nothing happens." in said
+    assert (
+        "none shown" in said
+        and "nothing: no line that begins with Action:" in said
+        and "refused  Nothing happens." in said
+    )
     assert "repeated: the same reply came too often" in said
     assert "\x1b" not in said, "a reply must not steer the terminal"
+
+
+def test_an_agent_that_is_asked_again_is_watched_at_that(
+    world: World, play: Command, engine: FakeEngine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    params = Path("params.yaml").read_text(encoding="utf-8")
+    Path("params.yaml").write_text(params.replace("corrections: 0", "corrections: 1"), encoding="utf-8")
+    engine.answer = lambda messages: up(messages) if len(messages) > 2 else "Hm."
+    assert play("--system", "base") == 0
+    said = capsys.readouterr().out
+    assert "asked    No action could be read in that reply." in said
+    assert said.count("sees  ") == 2 and said.count("tokens  ") == 4, "three turns and the sum"
+
+
+def test_turns_are_counted_on_when_the_prompt_outgrows_the_window(
+    world: World, play: Command, engine: FakeEngine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine.answer, engine.window = (lambda messages: f"Action: fly {len(engine.prompts)}"), 60
+    play("--system", "base")
+    said = capsys.readouterr().out
+    assert "window   the prompt has outgrown the model's window" in said
+    assert " 19 does" in said and "turn_limit" in said
 
 
 def test_watching_leaves_nothing_behind(

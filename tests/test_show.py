@@ -99,10 +99,14 @@ def test_an_episode_is_shown_from_top_to_bottom(show: Command) -> None:
 
 def test_a_reply_that_was_cut_or_unreadable_is_said(show: Command) -> None:
     made = of("base", "ee11", "heat-2", False)
-    turn = replace(made.turns[0], action="", thought="Hm [b]so[/b]", finish="length")
+    turn = replace(made.turns[0], action="", fault="no_action", thought="Hm [b]so[/b]", finish="length")
     write(Path("data/evals/x/test.parquet"), Episode, [replace(made, turns=[turn])])
     said = show("ee11")
-    assert "says     Hm [b]so[/b]" in said and "no action to be read" in said and "cut at its token limit" in said
+    assert (
+        "says     Hm [b]so[/b]" in said
+        and "nothing: no line that begins with Action:" in said
+        and "cut at its token limit" in said
+    )
 
 
 def test_the_rewards_parts_and_a_failure_of_the_machine_are_shown(show: Command) -> None:
