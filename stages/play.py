@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.text import Text
 
 from stages.agents import AGENTS
-from stages.envs.base import Environment, Observation, Task
+from stages.envs.base import Environment, Task
 from stages.envs.panel import PanelError, load_panel
 from stages.envs.registry import make
 from stages.envs.webshop.remote import RemoteShop
@@ -98,8 +98,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def play(console: Console, env: Environment, task: Task) -> Observation:
-    """A person's game, until it is done or the input ends; what was seen last."""
+def play(console: Console, env: Environment, task: Task) -> None:
+    """A person's game, until it is done or the input ends."""
     seen = env.reset(task)
     steps = refused = 0
     complete_from(lambda: seen.admissible)
@@ -117,7 +117,6 @@ def play(console: Console, env: Environment, task: Task) -> Observation:
     say(console, verdict(success, seen.reward if seen.done else 0.0, steps, refused))
     if seen.parts:
         say(console, labelled([("parts", parts_of([Part(name, value) for name, value in seen.parts.items()]))]))
-    return seen
 
 
 def _ask() -> str | None:

@@ -231,8 +231,10 @@ def scan(path: Path, kind: type[T]) -> pl.LazyFrame:
         raise _unreadable(path, error) from error
     expected = schema(kind)
     if found != expected:
-        odd = sorted(set(found.items()) ^ set(expected.items()), key=str)
-        raise RecordError(f"{path}: not a table of {kind.__name__} records; columns that differ: {odd}")
+        odd = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
+        raise RecordError(
+            f"{path}: not a table of {kind.__name__} records; columns that differ: {odd}; run `dvc repro` to make it anew"
+        )
     return frame
 
 

@@ -102,8 +102,9 @@ def show(console: Console, episodes: list[Episode], failures: Mapping[str, int])
 
 def show_list(query: Query) -> None:
     """A line for each episode, never wrapped."""
+    found = matching(query)
     print(_line({name: name for name in _WIDTHS}))
-    for row in matching(query).iter_rows(named=True):
+    for row in found.iter_rows(named=True):
         said = {"success": "yes" if row["success"] else "no", "reward": f"{row['reward']:.2f}"}
         print(_line({**row, **said}))
 

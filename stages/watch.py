@@ -73,8 +73,17 @@ class WatchedEngine:
 
     def __init__(self, engine: Engine, agent: Agent, console: Console) -> None:
         self._engine, self._agent, self._console = engine, agent, console
+        self.begin()
+
+    def begin(self) -> None:
+        """Count turns from 1 again."""
         self._turn = 0
-        self.taken: list[Row] = []  # what the newest reply took
+        self._taken: list[Row] = []  # by the newest reply, as long as nothing has answered it
+
+    def answer(self, row: Row) -> None:
+        """Print what came of the newest reply, and what that took."""
+        say(self._console, labelled([row, *self._taken], 0))
+        self._taken = []
 
     @property
     def slots(self) -> int:
@@ -85,21 +94,23 @@ class WatchedEngine:
         return self._engine.name
 
     def open(self, seed: int) -> int:
-        self._turn = 0
         return self._engine.open(seed)
 
     def submit(self, session: int, messages: Sequence[Message]) -> None:
+        if self._taken:  # the environment had no say: the agent is asked for another reply
+            self.answer(("asked", messages[-1].content))
         self._engine.submit(session, messages)
 
     def poll(self) -> list[Reply]:
         replies = self._engine.poll()
         for reply in replies:
-            if reply.finish != "context":
-                self._turn += 1
-                read = self._agent.parse(reply.text)
-                self.taken = [tokens_row(reply.prompt_tokens, reply.computed_tokens, reply.reply_tokens)]
-                rows = labelled(reply_rows(read, reply.finish), self._turn)
-                say(self._console, rows, gap=False)
+            if reply.finish == "context":
+                say(self._console, labelled([("window", "the prompt has outgrown the model's window")], 0))
+                continue
+            self._turn += 1
+            self._taken = [tokens_row(reply.prompt_tokens, reply.computed_tokens, reply.reply_tokens)]
+            rows = reply_rows(self._agent.parse(reply.text), reply.finish)
+            say(self._console, labelled(rows, self._turn), gap=False)
         return replies
 
     def close(self, session: int) -> None:
@@ -114,12 +125,13 @@ class WatchedEnv:
 
     def reset(self, task: Task) -> Observation:
         seen = self._env.reset(task)
+        self._engine.begin()
         say(self._console, labelled([("opening", seen.text)]))
         return seen
 
     def step(self, action: str) -> Observation:
         seen = self._env.step(action)
-        say(self._console, labelled([seen_row(seen.text, seen.valid), *self._engine.taken], 0))
+        self._engine.answer(seen_row(seen.text, seen.valid))
         return seen
 
 
