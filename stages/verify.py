@@ -1,7 +1,8 @@
 """Holds the outputs on disk against dvc.lock, byte by byte.
 
 DVC trusts the timestamps and the modes of its cache: a file that was altered there is checked out in silence, and `dvc status`
-calls it up to date. Here every file is hashed again, the way DVC does it.
+calls it up to date. Here every file is hashed again, the way DVC does it. Entries of
+stages that dvc.yaml no longer makes (of a cell that was taken out, say) are passed over.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
 
 
 class VerifyError(RuntimeError):
@@ -19,11 +22,17 @@ class VerifyError(RuntimeError):
 
 
 def verify(lockfile: Path) -> list[str]:
-    """A line for each output that is missing or differs from dvc.lock. Raises `VerifyError` when there is no lock."""
+    """A line for each output that is missing or differs from dvc.lock. Raises `VerifyError` when there is no lock, or no project."""
     if not lockfile.is_file():
         raise VerifyError(f"{lockfile}: no such file; run `dvc repro` first")
+    try:
+        with Repo(str(lockfile.parent)) as repo:
+            present = {stage.name for stage in repo.index.stages if hasattr(stage, "name")}
+    except DvcException as error:
+        raise VerifyError(f"{lockfile.parent}: no DVC project whose stages can be read ({error})") from error
     stages = yaml.safe_load(lockfile.read_text(encoding="utf-8"))["stages"]
-    return [fault for stage in stages.values() for out in stage.get("outs", []) if (fault := _check(out))]
+    outs = [out for name, stage in stages.items() if name in present for out in stage.get("outs", [])]
+    return [fault for out in outs if (fault := _check(out))]
 
 
 def _check(out: dict[str, Any]) -> str | None:

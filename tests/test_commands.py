@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from dvc.cli import main as dvc
 from structure import ROOT
 
 from stages.params import SettingsError, load
@@ -72,7 +73,10 @@ def test_an_unusable_profile_is_refused_and_changes_nothing(tmp_path: Path, para
 
 
 def lock(folder: Path) -> Path:
-    """Two outputs, a file and a folder, and a dvc.lock that says so."""
+    """A project with two outputs, a file and a folder, and a dvc.lock that says so, and of a stage that is no more."""
+    assert dvc(["init", "--no-scm", "-q"]) == 0
+    made = {"cmd": "true", "outs": ["one.json", "many"]}
+    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"made": made}}))
     (folder / "one.json").write_bytes(b"1")
     (folder / "many" / "below").mkdir(parents=True)
     (folder / "many" / "b").write_bytes(b"2")
@@ -84,7 +88,9 @@ def lock(folder: Path) -> Path:
         {"path": "many", "md5": hashlib.md5(listing.encode()).hexdigest() + ".dir"},
     ]
     path = folder / "dvc.lock"
-    path.write_text(yaml.safe_dump({"schema": "2.0", "stages": {"made": {"outs": outs}}}))
+    gone = {"cmd": "true", "outs": [{"path": "gone.json", "md5": one}]}
+    stages = {"made": {"cmd": "true", "outs": outs}, "gone": gone}
+    path.write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
     return path
 
 
@@ -114,8 +120,6 @@ def test_a_missing_output_and_a_missing_lock_are_named(tmp_path: Path, monkeypat
 
 
 def test_the_hashes_are_dvcs_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dvc.cli import main as dvc
-
     monkeypatch.chdir(tmp_path)
     assert dvc(["init", "--no-scm", "-q"]) == 0
     command = "mkdir -p out/deep && echo 1 > out/z && echo 2 > out/deep/a && echo 3 > single"
