@@ -1,0 +1,140 @@
+"""The paper's study as its profile has it, from end to end: real stages, real DVC and MLflow, official games, the Qwen2 architecture.
+
+In place of the weights stands a tiny model that was drawn at random and has learnt by heart to win the train games of one category, so that
+there are successes, failures and hints. What cannot be here is overlaid: vLLM, 4 bits, WebShop's official files, and worked examples, which are
+too long for bytes as tokens.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from dvc.cli import main as dvc
+from official_games import game_of, goals, write_official
+from structure import ROOT
+from tiny import make_tokenizer
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+from stages.agents import get
+from stages.chat import Encoded, encode
+from stages.doctor import examine
+from stages.envs.alfworld.engine import Engine
+from stages.envs.alfworld.explorer import Explorer
+from stages.params import load
+from stages.profiles import apply_profile
+from stages.records import Message
+
+OVERLAY = """
+axes: {env: [alfworld], cell: [{env: alfworld, agent: react}], retrieval: [rag]}
+panels: {alfworld: {official: {data_dir: games, train: 4, dev: 1, counts: {train: 6, valid_seen: 1, valid_unseen: 1}}}}
+model: {source: model}
+agent: {shots: {alfworld: 0, webshop: 0}}
+engine: {kind: cpu, slots: 4, max_new_tokens: 64, context: 4000}
+runner: {max_turns: {alfworld: 9, webshop: 15}}
+students: {alfworld: {quantize: none}}
+stats: {bootstrap: 100}
+"""
+LEARNT, UNKNOWN = goals("put", 4), goals("heat", 4)
+GAMES = {
+    "train": dict.fromkeys([*LEARNT[:3], *UNKNOWN[:3]], 1),
+    "valid_seen": {LEARNT[3]: 1},
+    "valid_unseen": {goals("cool", 1, unseen=True)[0]: 1},
+}
+
+
+def won(goal: Any, cache: Path) -> list[Message]:
+    """A won game of this goal as ReAct plays it, with thoughts that take few bytes."""
+    agent, engine = get("react"), Engine(cache)
+    frame = engine.start(json.loads(game_of(goal).files["game.tw-pddl"]))
+    opening = frame.text.removeprefix("-= Welcome to TextWorld, ALFRED! =-").strip()
+    messages, explorer = agent.prompt("alfworld", opening, ()).messages(), Explorer(opening)
+    while not frame.won:
+        _, action = explorer.decide()
+        messages.append(Message("assistant", agent.render("On.", action, {}), train=True))
+        frame = engine.step(action)
+        explorer.observe(action, frame.text)
+        messages.append(Message("user", frame.text))
+    return messages[:-1]
+
+
+def learn_by_heart(examples: list[Encoded], tokenizer: Any) -> Qwen2ForCausalLM:
+    """A small model, drawn at random, trained until it repeats what was shown."""
+    torch.manual_seed(0)
+    model = Qwen2ForCausalLM(
+        Qwen2Config(
+            vocab_size=len(tokenizer),
+            hidden_size=96,
+            intermediate_size=192,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=4096,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=None,
+        )
+    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for _ in range(400):
+        losses = [model(input_ids=torch.tensor([e.input_ids]), labels=torch.tensor([e.labels])).loss for e in examples]
+        worst = max(loss.item() for loss in losses)
+        if worst < 0.002:
+            return model.to(torch.bfloat16)
+        optimizer.zero_grad()
+        sum(losses).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    raise AssertionError(f"the model did not learn its games by heart: loss {worst:.4f}")
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository of the project with the profile, games and model."""
+    for name in ("stages", "profiles"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("params.yaml", "dvc.yaml", ".gitignore", ".dvcignore"):
+        shutil.copy(ROOT / name, tmp_path)
+    write_official(tmp_path / "games", GAMES)
+    tokenizer = make_tokenizer()
+    shown = [encode(tokenizer, won(goal, tmp_path / ".cache" / "alfworld")) for goal in LEARNT[:3]]
+    learn_by_heart(shown, tokenizer).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    subprocess.run(["git", "init", "-q"], check=True)
+    assert dvc(["init", "-q"]) == 0
+    (tmp_path / "overlay.yaml").write_text(OVERLAY, encoding="utf-8")
+    for profile in (Path("profiles/paper_7b.yaml"), Path("overlay.yaml")):
+        assert apply_profile(Path("params.yaml"), profile)
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_the_papers_graph_runs_from_official_games_to_the_report(study: Path) -> None:
+    findings = list(examine(load(), rate=None))
+    assert [f for f in findings if f.level == "fault"] == []
+    assert any("1 test, 1 test_seen" in f.text for f in findings)
+
+    assert dvc(["repro", "-q"]) == 0
+    systems = json.loads(Path("metrics/systems.json").read_text(encoding="utf-8"))
+    rows = [*systems["rows"], *systems["other_panels"]]
+    names = {(row["system"], row["panel"]) for row in rows}
+    assert names == {(s, p) for s in ("base", "rag", "sft", "distilled") for p in ("dev", "test", "test_seen")}
+    assert {row["machine_failures"] for row in rows} == {0} and {row["n"] for row in rows} == {1}
+    assert all(
+        row["panel_source"].startswith("official (json_2.1.2; 6 train") and row["withheld"] == [] for row in rows
+    )
+    [funnel] = json.loads(Path("metrics/funnel.json").read_text(encoding="utf-8"))["rows"]
+    assert funnel["failures"] >= 1 and min(funnel["lessons"].values()) >= 1
+    report = Path("report/report.md").read_text(encoding="utf-8")
+    assert "benchmark numbers and must not be compared" not in report and "No skill was withheld" in report
+    assert "oracle" in report
+    assert dvc(["repro", "-q"]) == 0
