@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import stock_alfworld
+from official_games import write_official
 
 from stages.envs.alfworld import CATEGORY
 from stages.envs.alfworld.engine import Engine, Frame
@@ -80,6 +81,11 @@ def assert_equals_stock(engine: Engine, games: list[Path], steps: int) -> None:
 
 def test_shows_what_the_stock_engine_shows_in_one_game(engine: Engine, root: Path, heat: Game) -> None:
     assert_equals_stock(engine, [root / heat.path], steps=8)
+
+
+def test_shows_what_the_stock_engine_shows_in_a_game_as_released(engine: Engine, tmp_path: Path, heat: Game) -> None:
+    released = write_official(tmp_path, {"valid_unseen": {heat.goal: 1}})
+    assert_equals_stock(engine, list(released.rglob("game.tw-pddl")), steps=40)
 
 
 @pytest.mark.slow

@@ -75,6 +75,14 @@ def cell_of(folder: Path) -> Cell:
     return report.read_cells(folder / "metrics")[0]
 
 
+def test_figures_of_official_tasks_are_not_called_generated(tmp_path: Path) -> None:
+    for source, said in (("generated", True), ("official (json_2.1.2; 134 valid_unseen)", False)):
+        study = dataclasses.replace(STUDY, panel_source=source)
+        write_metrics(tmp_path / "metrics", whole_study(), [funnel()], study)
+        assert ("not ALFWorld benchmark numbers" in " ".join(cells.notes(cell_of(tmp_path)))) == said
+        assert source in {line[3] for line in tables.panels([cell_of(tmp_path)]).lines}
+
+
 class Page(HTMLParser):
     """Ids, tag balance and addresses of a page."""
 
