@@ -1,0 +1,136 @@
+"""What the doctor finds, without running anything."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from official_games import goals, write_official
+from structure import ROOT
+from transformers import AutoModelForCausalLM
+
+from stages import __main__ as command
+from stages.doctor import PAPER_TOKENS, RATE, Finding, episodes, examine, model_size
+from stages.params import Settings, load, parse
+from stages.profiles import settings_with
+
+pytest_plugins = ["tiny"]
+
+PARAMS = ROOT / "params.yaml"
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder with the settings and profiles and no data, and no network."""
+    shutil.copy(PARAMS, tmp_path)
+    shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+
+def settings(**changes: Any) -> Settings:
+    """The committed settings; `a__b=1` changes `a.b`."""
+    values = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
+    for key, value in changes.items():
+        *parents, last = key.split("__")
+        section = values
+        for parent in parents:
+            section = section[parent]
+        section[last] = value
+    return parse(values, "test")
+
+
+def found(about: str, of: Settings, rate: float | None = None) -> list[Finding]:
+    return [finding for finding in examine(of, rate) if finding.about == about]
+
+
+def test_the_committed_study_has_no_fault() -> None:
+    assert [f for f in examine(load(), None) if f.level == "fault"] == []
+
+
+@pytest.mark.parametrize("profile", ["paper_7b", "paper_14b"])
+def test_a_paper_profile_names_what_is_missing_here(profile: str) -> None:
+    study = settings_with(Path("params.yaml"), Path(f"profiles/{profile}.yaml"))
+    [shop, *_] = found("WebShop", study)
+    assert shop.level == "fault" and "webshop_data lacks items_shuffle.json" in shop.text
+    [model] = found("model", study)
+    assert model.level == "note" and f"{profile[6:-1]} billion parameters, by its name" in model.text
+    assert all(found(about, study) for about in ("ALFWorld", "GPU memory", "engine", "GPU", "disk", "cost"))
+
+
+def test_official_games_are_looked_at_where_they_are(tmp_path: Path) -> None:
+    put, heat, cool = (goals(category, 2) for category in ("put", "heat", "cool"))
+    splits = {"train": dict.fromkeys([*put, *heat], 1), "valid_seen": {cool[0]: 1}, "valid_unseen": {cool[1]: 1}}
+    write_official(tmp_path / "games", splits)
+    official = {"data_dir": "games", "train": 2, "dev": 1, "warmup": 1, "counts": None, "sha256": None}
+    study = settings(panels__alfworld__source="official", panels__alfworld__official=official)
+    [games] = found("ALFWorld", study)
+    assert games.level == "ok" and "1 warmup, 2 train, 1 dev, 1 test, 1 test_seen" in games.text
+    few = {**official, "counts": {"train": 3553, "valid_seen": 140, "valid_unseen": 134}}
+    [games] = found("ALFWorld", settings(panels__alfworld__source="official", panels__alfworld__official=few))
+    assert games.level == "fault" and "3,553 train games expected, 4 found" in games.text
+
+
+def test_a_models_size_is_that_of_its_config(tiny_qwen2: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(tiny_qwen2)
+    size = model_size(settings(model__source=str(tiny_qwen2)))
+    assert size.parameters == sum(p.numel() for p in model.parameters())
+    assert size.kv_bytes == 2 * 2 * model.config.num_hidden_layers * model.config.num_key_value_heads * 12
+    assert size.finding.level == "ok"
+
+
+def test_a_folder_that_is_no_model_and_a_model_without_template_are_faults(tmp_path: Path, tiny_qwen2: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert model_size(settings(model__source="empty")).finding.level == "fault"
+    shutil.copytree(tiny_qwen2, tmp_path / "mute")
+    (tmp_path / "mute" / "chat_template.jinja").unlink()
+    finding = model_size(settings(model__source="mute")).finding
+    assert finding.level == "fault" and "no chat template" in finding.text
+
+
+def test_what_does_not_fit_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stages.doctor._available", lambda: 1e6)
+    [memory] = found("memory", load())
+    assert memory.level == "fault" and "0.0 GB free" in memory.text
+
+
+def test_every_episode_is_counted() -> None:
+    study = load()
+    sizes = study.panels.alfworld.sizes
+    train, dev, test = (sum(sizes[name].values()) for name in ("train", "dev", "test"))
+    assert episodes(study, study.axes.cell[0]) == 2 * train + 5 * (dev + test)
+    paper = settings_with(Path("params.yaml"), Path("profiles/paper_7b.yaml"))
+    assert episodes(paper, paper.axes.cell[0]) == 2 * 1200 + 6 * (120 + 134 + 140)
+
+
+def test_the_cost_says_what_it_rests_on(tmp_path: Path) -> None:
+    study = load()
+    number = {cell.env: episodes(study, cell) for cell in study.axes.cell}
+    [cost] = found("cost", study)
+    assert f"{RATE:,.0f} computed tokens a second (an assumption" in cost.text
+    total = number["alfworld"] * PAPER_TOKENS["alfworld", "react"] + number["webshop"] * PAPER_TOKENS["webshop", "act"]
+    assert f"{total / 1e6:,.1f} million tokens billed" in cost.text
+    [cost] = found("cost", study, rate=total / 36_000)
+    assert "10.0 hours" in cost.text and "as given" in cost.text
+
+    (tmp_path / "data" / "timing").mkdir(parents=True)
+    for name, run in {
+        "whole": {"resumed": 0, "seconds": 10.0, "computed_tokens": 5000},
+        "resumed": {"resumed": 3, "seconds": 1.0, "computed_tokens": 5000},
+    }.items():
+        (tmp_path / "data" / "timing" / f"{name}.json").write_text(json.dumps(run))
+    [cost] = found("cost", study)
+    assert "500 computed tokens a second (as in the last run)" in cost.text
+
+
+def test_the_command_fails_on_a_fault(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["stages", "doctor"])
+    assert command.main() == 0
+    assert "ok    settings" in capsys.readouterr().out
+    monkeypatch.setattr("sys.argv", ["stages", "doctor", "--profile", "paper_7b"])
+    assert command.main() == 1
+    assert "fault WebShop" in capsys.readouterr().out
