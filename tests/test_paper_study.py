@@ -23,15 +23,17 @@ from tiny import make_tokenizer
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from stages.agents import get
-from stages.chat import Encoded, encode
+from stages.chat import IGNORED, Encoded, encode
 from stages.doctor import examine
 from stages.envs.alfworld.engine import Engine
 from stages.envs.alfworld.explorer import Explorer
+from stages.envs.alfworld.generator import Goal
 from stages.params import load
 from stages.profiles import apply_profile
 from stages.records import Message
 
 OVERLAY = """
+warmup: {cells: [{env: alfworld, agent: react}]}
 axes: {env: [alfworld], cell: [{env: alfworld, agent: react}], retrieval: [rag]}
 panels: {alfworld: {official: {data_dir: games, train: 4, dev: 1, counts: {train: 6, valid_seen: 1, valid_unseen: 1}}}}
 model: {source: model}
@@ -41,9 +43,17 @@ runner: {max_turns: {alfworld: 9, webshop: 15}}
 students: {alfworld: {quantize: none}}
 stats: {bootstrap: 100}
 """
-LEARNT, UNKNOWN = goals("put", 4), goals("heat", 4)
+# In one small bathroom: openings of few bytes, four steps a game.
+LEARNT = [
+    Goal("pick_and_place_simple", 401, thing, place)
+    for thing, place in (
+        *(("SoapBar", "BathtubBasin"), ("Candle", "Shelf")),
+        *(("HandTowel", "BathtubBasin"), ("ToiletPaper", "GarbageCan")),
+    )
+]
+UNKNOWN = goals("heat", 3)
 GAMES = {
-    "train": dict.fromkeys([*LEARNT[:3], *UNKNOWN[:3]], 1),
+    "train": dict.fromkeys([*LEARNT[:3], *UNKNOWN], 1),
     "valid_seen": {LEARNT[3]: 1},
     "valid_unseen": {goals("cool", 1, unseen=True)[0]: 1},
 }
@@ -70,8 +80,8 @@ def learn_by_heart(examples: list[Encoded], tokenizer: Any) -> Qwen2ForCausalLM:
     model = Qwen2ForCausalLM(
         Qwen2Config(
             vocab_size=len(tokenizer),
-            hidden_size=96,
-            intermediate_size=192,
+            hidden_size=64,
+            intermediate_size=128,
             num_hidden_layers=2,
             num_attention_heads=4,
             num_key_value_heads=2,
@@ -81,17 +91,19 @@ def learn_by_heart(examples: list[Encoded], tokenizer: Any) -> Qwen2ForCausalLM:
             bos_token_id=None,
         )
     )
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    longest = max(len(e.input_ids) for e in examples)
+    ids = torch.tensor([e.input_ids + [0] * (longest - len(e.input_ids)) for e in examples])
+    labels = torch.tensor([e.labels + [IGNORED] * (longest - len(e.labels)) for e in examples])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
     for _ in range(400):
-        losses = [model(input_ids=torch.tensor([e.input_ids]), labels=torch.tensor([e.labels])).loss for e in examples]
-        worst = max(loss.item() for loss in losses)
-        if worst < 0.002:
+        loss = model(input_ids=ids, labels=labels).loss
+        if loss.item() < 0.002:
             return model.to(torch.bfloat16)
         optimizer.zero_grad()
-        sum(losses).backward()
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-    raise AssertionError(f"the model did not learn its games by heart: loss {worst:.4f}")
+    raise AssertionError(f"the model did not learn its games by heart: loss {loss.item():.4f}")
 
 
 @pytest.fixture
