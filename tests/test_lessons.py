@@ -249,7 +249,8 @@ class CharacterTokenizer:
 
 
 SETTINGS: Any = SimpleNamespace(
-    lessons=SimpleNamespace(max_refused={"alfworld": 1}, ngram=6), students=SimpleNamespace(max_tokens=5000)
+    lessons=SimpleNamespace(max_refused={"alfworld": 1}, ngram=6),
+    students={"alfworld": SimpleNamespace(max_tokens=5000)},
 )
 
 
