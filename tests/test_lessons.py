@@ -59,6 +59,12 @@ def build(*episodes: Episode, limits: Limits = LIMITS) -> tuple[list[Lesson], di
     return build_lessons("distilled", episodes, REACT, encode, limits)
 
 
+def test_an_episode_of_which_the_agent_saw_a_part_only_is_no_lesson() -> None:
+    episode = hinted()
+    last = replace(episode.turns[-1], elided=1)
+    assert build(replace(episode, turns=[*episode.turns[:-1], last])) == ([], {"elided": 1})
+
+
 def test_a_lesson_is_the_conversation_without_hints() -> None:
     episode = hinted()
     (lesson,), dropped = build(episode)
