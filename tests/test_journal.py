@@ -15,9 +15,11 @@ from typing import Any
 
 import ladder
 import pytest
-from ladder import CODE, IDENTITY, PLAY, FakeEngine, World, play, task, up
+from ladder import AGENT, CODE, IDENTITY, NO_HINTS, PLAY, FakeEngine, World, own_category, play, task, up
 
 from stages.records import Message
+from stages.runner import study
+from stages.runner.episodes import play_tasks
 from stages.runner.journal import Journal, JournalError, identity_key
 
 
@@ -87,6 +89,29 @@ def test_a_discarded_journal_is_gone(tmp_path: Path) -> None:
         journal.discard()
     with Journal(tmp_path, IDENTITY, CODE) as journal:
         assert journal.finished == {}
+
+
+def test_other_code_never_meets_old_episodes_and_names_its_own_alike(tmp_path: Path) -> None:
+    [old] = play(tmp_path, [task(1)], World(), FakeEngine(up))
+    with Journal(tmp_path, IDENTITY, "d" * 64) as journal:
+        assert journal.finished == {}
+        [new] = play_tasks([task(1)], PLAY, AGENT, FakeEngine(up), World().make, own_category, NO_HINTS, journal)
+        assert new.episode_id == old.episode_id
+        journal.discard()
+    assert not list(tmp_path.glob("*.jsonl")), "what other code left of the same episodes goes too"
+
+
+def test_the_codes_digest_is_of_what_episodes_depend_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert study.code_sha256() == study.code_sha256()
+    for part in (*study.PLAYING, "reporting"):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "a.py").write_text("1")
+    monkeypatch.setattr(study, "CODE", tmp_path)
+    before = study.code_sha256()
+    (tmp_path / "reporting" / "a.py").write_text("2")
+    assert study.code_sha256() == before
+    (tmp_path / "envs" / "a.py").write_text("2")
+    assert study.code_sha256() != before
 
 
 def start_child(folder: Path, tasks: int, seconds: float) -> subprocess.Popen[bytes]:

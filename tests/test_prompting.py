@@ -14,12 +14,16 @@ from stages.agents.shots import shots
 from stages.envs.alfworld import TASK_TYPE
 from stages.envs.alfworld.generator import generate_game, possible_goals
 from stages.envs.alfworld.instruction import read_category
+from stages.envs.base import Task
+from stages.envs.panel import write_panels
+from stages.envs.registry import category_reader
 from stages.envs.webshop.department import DepartmentReader
 from stages.hinting.retrieval import Retriever
 from stages.records import SCHEMA_VERSION, BankEntry, Message
 from stages.runner.episodes import play_tasks
 from stages.runner.journal import Journal
 
+SHOPPING = [("i need a red lamp", "home"), ("i want a soft scarf", "fashion")]
 MUMBLE = "I would rather not."
 
 
@@ -121,6 +125,16 @@ def test_a_department_is_read_from_the_words_of_known_instructions(
     known: Sequence[tuple[str, str]], instruction: str, department: str
 ) -> None:
     assert DepartmentReader(known).read(instruction) == department
+
+
+@pytest.mark.parametrize(("basis", "category"), [("oracle", "home"), ("inferred", "fashion")])
+def test_a_shops_category_is_the_goals_own_or_read_by_what_the_train_panel_taught(
+    tmp_path: Path, basis: str, category: str
+) -> None:
+    known = [Task(f"t{n}", "webshop", "train", c, goal, {}) for n, (goal, c) in enumerate(SHOPPING)]
+    write_panels(tmp_path, "webshop", "generated", {"train": known})
+    asked = Task("t9", "webshop", "test", "home", "find me a soft scarf", {})
+    assert category_reader("webshop", basis, tmp_path)(asked) == category
 
 
 def test_a_department_cannot_be_read_from_nothing() -> None:
