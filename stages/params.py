@@ -190,13 +190,27 @@ class Vllm(_Section):
     tensor_parallel: Positive
 
 
+class Server(_Section):
+    """An OpenAI-compatible server. `model` is the name under which it serves the base model, or null where it serves just one; a student is
+    asked for by the name of its folder below data/students. The key comes from the environment variable `key_variable`, never from here.
+    """
+
+    url: Annotated[str, Field(pattern=r"^https?://\S+$")]
+    model: str | None
+    key_variable: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
+    timeout: Annotated[float, Field(gt=0)]
+    retries: Count
+
+
 class Engine(_Section):
-    kind: Literal["cpu", "vllm"]
+    kind: Literal["cpu", "vllm", "server"]
+    dtype: Literal["auto", "bfloat16", "float32"]
     slots: Positive
     max_new_tokens: Positive
     context: Positive
     temperature: Annotated[float, Field(ge=0)]
     vllm: Vllm
+    server: Server
 
     @model_validator(mode="after")
     def _room(self) -> Engine:
@@ -224,9 +238,25 @@ class AgentSettings(_Section):
         return self
 
 
+class Ray(_Section):
+    workers: Positive
+
+
 class Runner(_Section):
+    """`executor` says where episodes are played: in the stage's own process, or by `ray.workers` actors of a Ray cluster."""
+
     max_turns: dict[Env, Positive]
     max_repeats: Annotated[int, Field(ge=2)]
+    executor: Literal["local", "ray"]
+    ray: Ray
+
+
+class Launch(_Section):
+    """How the students' training is started: `processes` processes under `accelerate launch`, whose own settings (those of its config file,
+    for FSDP or DeepSpeed) stand in `accelerate`."""
+
+    processes: Positive
+    accelerate: dict[str, Any]
 
 
 class Hints(_Section):
@@ -270,6 +300,7 @@ class Settings(_Section):
     hints: Hints
     lessons: Lessons
     students: dict[Env, Training]
+    launch: Launch
     evaluate: Evaluate
     stats: Stats
 
