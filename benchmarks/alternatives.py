@@ -71,7 +71,10 @@ def main() -> None:
         models.never_ending(BASE, folder / "model")
         for kind in ("F16", "Q8_0"):
             models.gguf_file(folder / "model", kind, folder / f"{kind}.gguf")
-        results = {name: _measure(name, folder, args) for name in args.only}
+        results = {}
+        for name in args.only:
+            results[name] = _measure(name, folder, args)
+            print(name, results[name].get("none", f"{results[name].get('wall_seconds', 0):.1f} s"), file=sys.stderr, flush=True)
     _compare(results)
     products = matmul.measure(args.threads, _number_format())
     _show(results, products)
@@ -117,7 +120,6 @@ def _measure(name: str, folder: Path, args: argparse.Namespace) -> dict[str, Any
     numbers = ("conversations", "turns", "threads")
     command = [sys.executable, __file__, "--play", name, str(folder)]
     command += [word for number in numbers for word in (f"--{number}", str(getattr(args, number)))]
-    print(f"{name} ...", file=sys.stderr, flush=True)
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=LIMIT, env=os.environ | {"OMP_NUM_THREADS": str(args.threads)}

@@ -158,7 +158,7 @@ class Paged(ByTokens):
         from transformers import ContinuousBatchingConfig, GenerationConfig
 
         model: Any = AutoModelForCausalLM.from_pretrained(
-            files.folder, dtype=files.dtype, attn_implementation="paged|sdpa"
+            files.folder, dtype=files.dtype, attn_implementation="sdpa"
         ).eval()
         pages = 16
         self._manager = model.init_continuous_batching(
@@ -173,10 +173,16 @@ class Paged(ByTokens):
         self._manager.add_request(list(ids), request_id=f"{session}-{len(ids)}")
 
     def answers(self) -> list[tuple[int, str]]:
-        result = self._manager.get_result()
+        result = None
+        while result is None and self._manager.is_running():
+            result = self._manager.get_result(timeout=1)
         if result is None or result.error:
             raise RuntimeError(f"continuous batching failed: {result.error if result else 'its thread has ended'}")
         return [(int(result.request_id.split("-")[0]), self.tokenizer.decode(result.generated_tokens))]
+
+    def stop(self) -> None:
+        """End the manager's thread."""
+        self._manager.stop()
 
 
 class LlamaCpp(ByTokens):

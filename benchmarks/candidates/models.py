@@ -20,7 +20,7 @@ def never_ending(base: Path, out: Path) -> None:
     shutil.copytree(base, out)
     config = _config(base)
     weights = load_file(base / "model.safetensors")
-    head = weights["model.embed_tokens.weight"].clone()
+    head = weights.get("lm_head.weight", weights["model.embed_tokens.weight"]).clone()
     head[config["eos_token_id"]] = 0
     save_file(weights | {"lm_head.weight": head}, out / "model.safetensors", metadata={"format": "pt"})
     (out / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": False}), encoding="utf-8")
@@ -87,8 +87,8 @@ def _add_tokenizer(writer: Any, folder: Path, config: dict[str, Any]) -> None:
     writer.add_token_list(vocabulary)
     writer.add_token_types([TokenType.CONTROL if token in special else TokenType.NORMAL for token in vocabulary])
     writer.add_token_merges(merges)
-    writer.add_bos_token_id(config["bos_token_id"])
-    writer.add_eos_token_id(config["eos_token_id"])
-    writer.add_pad_token_id(config["pad_token_id"])
+    for kind, add in {"bos": writer.add_bos_token_id, "eos": writer.add_eos_token_id, "pad": writer.add_pad_token_id}.items():
+        if config[f"{kind}_token_id"] is not None:
+            add(config[f"{kind}_token_id"])
     writer.add_add_bos_token(False)
     writer.add_chat_template((folder / "chat_template.jinja").read_text(encoding="utf-8"))
