@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+from stages.engines.base import EngineFault
+from stages.engines.server import ServerEngine
 from stages.envs.alfworld.official import draw, find_root, read_games
 from stages.envs.alfworld.official_panels import ARCHIVE
 from stages.envs.panel import PanelError
@@ -159,9 +163,10 @@ def _engine(settings: Settings, size: ModelSize) -> Iterator[Finding]:
             "memory", 2 * weights + cache, _available(), "weights in fp32, and keys and values at full length"
         )
     else:
-        room = f"{cache / GB:.1f} GB" if cache else "some GB"
-        text = f"{weights / GB:.1f} GB of weights, and {room} for {engine.slots} episodes at their full length"
-        yield Finding("note", "GPU memory", f"{text} (with less, vLLM lets episodes wait)")
+        if engine.kind == "vllm":
+            room = f"{cache / GB:.1f} GB" if cache else "some GB"
+            text = f"{weights / GB:.1f} GB of weights, and {room} for {engine.slots} episodes at their full length"
+            yield Finding("note", "GPU memory", f"{text} (with less, vLLM lets episodes wait)")
         yield _enough("memory", weights, _available(), "the weights once, in 16 bits")
     if engine.kind == "vllm":
         installed = importlib.util.find_spec("vllm") is not None
@@ -170,6 +175,35 @@ def _engine(settings: Settings, size: ModelSize) -> Iterator[Finding]:
         )
         yield Finding(level, "engine", text)
         yield _gpu()
+    if engine.kind == "server":
+        yield from _server(settings)
+
+
+def _server(settings: Settings) -> Iterator[Finding]:
+    engine, server = settings.engine, settings.engine.server
+    state = "is set" if os.environ.get(server.key_variable) else "is not set, as a server without a key wants it"
+    yield Finding("note", "key", f"{server.key_variable} {state}")
+    try:
+        asked = ServerEngine(
+            server.model_copy(update={"retries": 0}),
+            None,
+            slots=1,
+            context=engine.context,
+            max_new_tokens=engine.max_new_tokens,
+            temperature=engine.temperature,
+            stop=(),
+        )
+    except EngineFault as fault:
+        yield Finding("fault", "engine", str(fault))
+        return
+    others = [name for name in asked.served if asked.name != f"server:{name}"]
+    yield Finding("ok", "engine", f"{asked.name} at {server.url}; other models there: {', '.join(others) or 'none'}")
+    axes = settings.axes
+    wanted = [f"{c.env}_{c.agent}_{arm}_s{seed}" for c, arm, seed in product(axes.cell, axes.arm, axes.seed)]
+    missing = [name for name in wanted if name not in others]
+    if missing:
+        text = "the server must have each student under its name before it is evaluated; not there yet: "
+        yield Finding("note", "students", text + ", ".join(missing))
 
 
 def _gpu() -> Finding:

@@ -34,8 +34,11 @@ class _Session(Conversation):
     waiting: bool = False
 
 
-def number_format() -> torch.dtype:
-    """bf16 where the processor multiplies it natively, else fp32 (bf16 would be emulated, and slower)."""
+def number_format(dtype: str) -> torch.dtype:
+    """The format that params.yaml names; `auto` is bf16 where the processor multiplies it natively, else fp32 (bf16 would be emulated,
+    and slower)."""
+    if dtype != "auto":
+        return {"bfloat16": torch.bfloat16, "float32": torch.float32}[dtype]
     capabilities = torch.cpu.get_capabilities()
     native = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16")
     return torch.bfloat16 if native else torch.float32
@@ -68,6 +71,7 @@ class CpuEngine:
         base: Path,
         adapter: Path | None,
         *,
+        dtype: str,
         slots: int,
         context: int,
         max_new_tokens: int,
@@ -76,8 +80,8 @@ class CpuEngine:
     ) -> None:
         from transformers import AutoTokenizer
 
-        dtype = number_format()
-        self._model = load_model(base, adapter, dtype)
+        numbers = number_format(dtype)
+        self._model = load_model(base, adapter, numbers)
         try:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(base)
         except (OSError, ValueError) as error:
@@ -91,10 +95,10 @@ class CpuEngine:
         config = self._model.config
         dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         blocks = slots * -(-self._context // BLOCK)
-        self._pool = BlockPool(config.num_hidden_layers, blocks, config.num_key_value_heads, dim, dtype)
+        self._pool = BlockPool(config.num_hidden_layers, blocks, config.num_key_value_heads, dim, numbers)
         self._sessions: dict[int, _Session] = {}
         self._opened = 0
-        self._format = str(dtype).removeprefix("torch.")
+        self._format = str(numbers).removeprefix("torch.")
 
     @property
     def slots(self) -> int:

@@ -17,7 +17,7 @@ from stages.hinting.retrieval import Retrieved, Retriever
 from stages.records import SCHEMA_VERSION, Episode, Message, Part, Turn
 from stages.runner.journal import Journal
 
-ATTEMPTS = 2  # at a task whose environment fails, before the failure is recorded as the machine's
+ATTEMPTS = 2  # at a task whose environment or session fails, before the failure is recorded as the machine's
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class _Rollout:
         try:
             seen = env.reset(task)
         except EnvironmentFault as fault:
-            return self._failed(task, env, fault, waiting)
+            return self._failed(task, env, str(fault), waiting)
         category = self.category(task)
         hints = self.retriever.retrieve(task.task_id, category)
         examples = shots(task.env, category, self.play.shots)
@@ -144,6 +144,10 @@ class _Rollout:
     def _answer(self, live: _Live, reply: Reply, waiting: list[Task]) -> list[Episode]:
         if reply.finish == "context":
             return self._elide(live)
+        if reply.finish == "fault":
+            self._close(live)
+            self.pool.append(live.env)  # which is as good as ever
+            return self._failed(live.task, live.env, reply.error, waiting)
         decision = self.agent.parse(reply.text)
         offered = list(live.seen.admissible)
         ask_again = bool(decision.fault) and self._corrections_left(live)
@@ -155,7 +159,7 @@ class _Rollout:
                 live.seen = live.env.step(decision.action)
             except EnvironmentFault as fault:
                 self._close(live)
-                return self._failed(live.task, live.env, fault, waiting)
+                return self._failed(live.task, live.env, str(fault), waiting)
             text, valid = live.seen.text, live.seen.valid
         live.turns.append(
             Turn(
@@ -209,15 +213,15 @@ class _Rollout:
         self.pool.append(live.env)
         return self._episode(live, stop, "")
 
-    def _failed(self, task: Task, broken: Environment, fault: EnvironmentFault, waiting: list[Task]) -> list[Episode]:
-        """Try again in a fresh environment, or record the failure as the machine's. The broken one is used no more."""
+    def _failed(self, task: Task, env: Environment, failure: str, waiting: list[Task]) -> list[Episode]:
+        """Try again from the start, or record the failure as the machine's. An environment that broke is used no more."""
         self.attempts[task.task_id] = self.attempts.get(task.task_id, 0) + 1
         if self.attempts[task.task_id] < ATTEMPTS:
             waiting.append(task)
             return []
         nothing = Observation("", (), 0.0, False, False)
-        unplayed = _Live(task, self.category(task), broken, 0, Retrieved(), nothing, "", [])
-        return [self._episode(unplayed, "machine", str(fault))]
+        unplayed = _Live(task, self.category(task), env, 0, Retrieved(), nothing, "", [])
+        return [self._episode(unplayed, "machine", failure)]
 
     def _episode(self, live: _Live, stop: str, failure: str) -> Episode:
         play, task, turns, seen, hints = self.play, live.task, live.turns, live.seen, live.hints

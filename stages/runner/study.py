@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from stages.agents import get
+from stages.engines import opening
 from stages.engines.base import Engine, EngineFault
-from stages.engines.cpu import CpuEngine
-from stages.engines.vllm import VllmEngine
 from stages.envs.base import EnvironmentFault
 from stages.envs.panel import PanelError, load_panel
 from stages.envs.registry import category_reader, make
@@ -55,22 +54,13 @@ class System:
 
 
 def open_engine(settings: Settings, agent: str, adapter: Path | None) -> Engine:
-    """The engine that params.yaml names, with the base model and, for a student, its adapter."""
-    engine = settings.engine
-    common: dict[str, Any] = {
-        "slots": engine.slots,
-        "context": engine.context,
-        "max_new_tokens": engine.max_new_tokens,
-        "temperature": engine.temperature,
-        "stop": get(agent).stop,
-    }
-    if engine.kind == "vllm":
-        return VllmEngine(BASE, adapter, **common, **engine.vllm.model_dump())
-    return CpuEngine(BASE, adapter, **common)
+    """The engine that params.yaml names, with the base model and, for a student, its adapter; replies end where the agent's do."""
+    return opening.open_engine(settings.engine, BASE, adapter, get(agent).stop)
 
 
 def model_id(adapter: Path | None) -> str:
-    """What identifies the weights: source and digest of the base, digest of the adapter."""
+    """What identifies the weights: source and digest of the base, digest of the adapter. A server is taken at its word that what it
+    serves under these names are these weights."""
     path = BASE / "identity.json"
     if not path.is_file():
         raise StudyError(f"{path}: no such file; run `dvc repro base`")
@@ -156,7 +146,7 @@ class Runner:
             journal.discard()
 
     def _identity(self, play: Play) -> dict[str, Any]:
-        """All that determines an episode."""
+        """All that determines an episode. Where a server is and how long it is waited for do not, its model's name does."""
         return {
             "play": vars(play),
             "env": self.env,
@@ -164,7 +154,9 @@ class Runner:
             "retrieval": self.system.retrieval,
             "bank": self._bank,
             "k": self.settings.hints.k,
-            "engine": self.settings.engine.model_dump(),
+            "engine": self.settings.engine.model_dump(
+                exclude={"server": {"url", "key_variable", "timeout", "retries"}}
+            ),
             "category": self.settings.agent.category,
         }
 
