@@ -40,11 +40,11 @@ def base(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture(autouse=True)
 def fp32(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cpu, "number_format", lambda: torch.float32)
+    monkeypatch.setattr(cpu, "number_format", lambda dtype: torch.float32)
 
 
 def make_engine(base: Path, adapter: Path | None = None, **settings: Any) -> cpu.CpuEngine:
-    defaults = {"slots": 3, "context": 2048, "max_new_tokens": MAX_NEW, "temperature": 0.0, "stop": ()}
+    defaults = {"dtype": "auto", "slots": 3, "context": 2048, "max_new_tokens": MAX_NEW, "temperature": 0.0, "stop": ()}
     return cpu.CpuEngine(base, adapter, **{**defaults, **settings})
 
 
@@ -240,7 +240,7 @@ def test_sessions_beyond_the_slots_are_refused(tiny_llama: Path) -> None:
 
 def test_the_number_format_stands_in_the_name(tiny_llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert make_engine(tiny_llama).name == "cpu-float32"
-    monkeypatch.setattr(cpu, "number_format", lambda: torch.bfloat16)
+    monkeypatch.setattr(cpu, "number_format", lambda dtype: torch.bfloat16)
     engine = make_engine(tiny_llama)
     assert engine.name == "cpu-bfloat16"
     assert len(flat(converse(engine, TALKS[:2]))) == 5

@@ -15,6 +15,7 @@ import time
 from collections.abc import Awaitable, Callable
 from email.utils import parsedate_to_datetime
 from typing import Annotated, Any, TypeVar
+from urllib.parse import urlsplit
 
 import httpx
 from pydantic import BaseModel, Field, ValidationError
@@ -104,13 +105,14 @@ class Endpoint:
         self._jitter = random.Random(0)  # spreads the tries of many sessions; no result depends on it
         self._met = False
         try:
+            _ = urlsplit(self.url).port  # a port that is none is refused here; httpx takes it
             self._client = httpx.AsyncClient(
                 base_url=self.url,
                 headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
                 timeout=None,  # each request has one deadline, around all of its parts
                 limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
             )
-        except httpx.InvalidURL as error:
+        except (ValueError, httpx.InvalidURL) as error:
             raise EngineFault(f"engine.server.url {self.url} is no URL: {error}") from None
 
     async def complete(self, body: dict[str, Any]) -> Completion:
