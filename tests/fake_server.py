@@ -8,12 +8,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
+from stages.engines.server import ServerEngine
 from stages.params import Server
 from stages.records import Message
 
 KEY = "sk-secret-0123456789"
+SETTINGS: dict[str, Any] = {"slots": 3, "context": 512, "max_new_tokens": 16, "temperature": 0.0, "stop": ("\nObs",)}
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,20 @@ class Say:
 
 
 CLOSE, HANG = "close", "hang"  # without an answer: the connection is closed; nothing comes until the server stops
+
+
+BROKEN = {
+    "busy": Say(429, "later"),
+    "broken": Say(500, "oh"),
+    "loading": Say(503, "loading"),
+    "closed connection": CLOSE,
+    "no JSON": Say(200, "<html>welcome</html>"),
+    "half": Say(200, '{"choices": [{"mess'),
+    "no choices": Say(200, json.dumps({"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 1}})),
+    "no usage": Say(200, json.dumps({"choices": [{"message": {"content": "a"}}]})),
+    "an error in disguise": Say(200, json.dumps({"error": {"message": "overloaded"}})),
+}
+"""What a broken server says; each may pass."""
 
 
 def chat(text: str | None, finish: str = "stop", prompt: int = 10, reply: int = 4, **details: Any) -> Say:
@@ -134,3 +151,15 @@ def _handler(server: FakeServer) -> type[BaseHTTPRequestHandler]:
             """Nothing."""
 
     return Handler
+
+
+class Pauses(list[float]):
+    """Takes down how long it should have waited, and does not."""
+
+    async def __call__(self, seconds: float) -> None:
+        self.append(seconds)
+
+
+def make(server: FakeServer, adapter: Path | None = None, **changes: Any) -> ServerEngine:
+    ours = {key: changes.pop(key) for key in [*changes] if key not in ("pause", *SETTINGS)}
+    return ServerEngine(server.settings(**ours), adapter, **{"pause": Pauses(), **SETTINGS, **changes})

@@ -158,7 +158,7 @@ class Endpoint:
                 break
             backoff = 2.0 ** (tries - 1) * self._jitter.uniform(0.5, 1)
             await self._pause(min(LONGEST_PAUSE, max(wait, backoff)))
-        text = f"{self.url}{path}, asked {tries} times: {reason}"
+        text = f"{self.url}{path}, try {tries}: {reason}"
         raise EngineFault(f"the server is gone: {text}; start it and run again") if gone else Refused(text)
 
     def _final(self, answer: httpx.Response) -> None:
