@@ -169,7 +169,7 @@ class Endpoint:
             raise EngineFault(f"{self.url} wants a key (HTTP {status}): see the variable {self._key_variable}; {state}")
         if status == 404:
             raise Unknown(self._words(answer))
-        if _OVERFLOW.search(answer.text):
+        if status not in _BUSY and _OVERFLOW.search(answer.text):
             raise Overflow(self._words(answer))
         if status not in _BUSY and status < 500:
             raise Refused(f"{self.url}: {self._words(answer)}")
