@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from fake_server import KEY, Say, serving
 from official_games import goals, write_official
 from structure import ROOT
 from transformers import AutoModelForCausalLM
@@ -125,6 +126,36 @@ def test_the_cost_says_what_it_rests_on(tmp_path: Path) -> None:
         (tmp_path / "data" / "timing" / f"{name}.json").write_text(json.dumps(run))
     [cost] = found("cost", study)
     assert "500 computed tokens a second (as in the last run)" in cost.text
+
+
+def test_a_server_is_asked_what_it_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TEST_KEY", raising=False)
+    with serving() as server:
+        study = settings(engine__kind="server", engine__server=server.settings().model_dump())
+        server.serve_models("tiny")
+        [key], [engine], [students] = (found(about, study) for about in ("key", "engine", "students"))
+        assert (key.level, engine.level, students.level) == ("note", "ok", "note")
+        assert "TEST_KEY is not set" in key.text
+        assert engine.text == f"server:tiny at {server.url}; other models there: none"
+        assert students.text.endswith(
+            "alfworld_react_sft_s0, alfworld_react_distilled_s0, webshop_act_sft_s0, webshop_act_distilled_s0"
+        )
+        assert not found("GPU memory", study) and not found("GPU", study)
+
+        monkeypatch.setenv("TEST_KEY", KEY)
+        server.serve_models("alfworld_react_sft_s0", "tiny")
+        [engine] = found("engine", study)
+        assert engine.level == "fault" and "which model? it serves alfworld_react_sft_s0, tiny" in engine.text
+        named = settings(engine__kind="server", engine__server=server.settings(model="tiny").model_dump())
+        [key], [engine], [students] = (found(about, named) for about in ("key", "engine", "students"))
+        assert "TEST_KEY is set" in key.text and KEY not in key.text
+        assert engine.text.endswith("other models there: alfworld_react_sft_s0")
+        assert "alfworld_react_sft_s0" not in students.text
+        server.models = Say(503, "loading")
+        [engine] = found("engine", named)
+        assert engine.level == "fault" and "try 1: HTTP 503 loading" in engine.text
+    [engine] = found("engine", named)
+    assert engine.level == "fault" and f"no server at {server.url}" in engine.text
 
 
 def test_the_command_fails_on_a_fault(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

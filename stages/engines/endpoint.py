@@ -15,6 +15,7 @@ import time
 from collections.abc import Awaitable, Callable
 from email.utils import parsedate_to_datetime
 from typing import Annotated, Any, TypeVar
+from urllib.parse import urlsplit
 
 import httpx
 from pydantic import BaseModel, Field, ValidationError
@@ -104,13 +105,14 @@ class Endpoint:
         self._jitter = random.Random(0)  # spreads the tries of many sessions; no result depends on it
         self._met = False
         try:
+            _ = urlsplit(self.url).port  # a port that is none is refused here; httpx takes it
             self._client = httpx.AsyncClient(
                 base_url=self.url,
                 headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
                 timeout=None,  # each request has one deadline, around all of its parts
                 limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
             )
-        except httpx.InvalidURL as error:
+        except (ValueError, httpx.InvalidURL) as error:
             raise EngineFault(f"engine.server.url {self.url} is no URL: {error}") from None
 
     async def complete(self, body: dict[str, Any]) -> Completion:
@@ -156,7 +158,7 @@ class Endpoint:
                 break
             backoff = 2.0 ** (tries - 1) * self._jitter.uniform(0.5, 1)
             await self._pause(min(LONGEST_PAUSE, max(wait, backoff)))
-        text = f"{self.url}{path}, asked {tries} times: {reason}"
+        text = f"{self.url}{path}, try {tries}: {reason}"
         raise EngineFault(f"the server is gone: {text}; start it and run again") if gone else Refused(text)
 
     def _final(self, answer: httpx.Response) -> None:
@@ -167,7 +169,7 @@ class Endpoint:
             raise EngineFault(f"{self.url} wants a key (HTTP {status}): see the variable {self._key_variable}; {state}")
         if status == 404:
             raise Unknown(self._words(answer))
-        if _OVERFLOW.search(answer.text):
+        if status not in _BUSY and _OVERFLOW.search(answer.text):
             raise Overflow(self._words(answer))
         if status not in _BUSY and status < 500:
             raise Refused(f"{self.url}: {self._words(answer)}")
