@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib.util
+import json
 import os
 import signal
 import socket
@@ -19,14 +21,23 @@ os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # loopback only; read whe
 import ladder_on_ray
 import pytest
 import ray
+import yaml
 from ladder import FakeEngine, World, play, task, up
 from ladder_on_ray import play_there
+from official_games import game_of, goals
 from ray.cluster_utils import Cluster
+from structure import ROOT
 from test_journal import finished, wait_for
 
 from stages.engines.base import Engine, EngineFault
+from stages.envs.alfworld.generator import GAME_FILE, write_game
+from stages.envs.base import Task
+from stages.envs.panel import write_panels
+from stages.params import parse
 from stages.runner.ray import RayFault, share_of_cpus
+from stages.runner.study import Runner, System
 
+pytest_plugins = ["tiny"]
 pytestmark = pytest.mark.slow
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
@@ -169,6 +180,44 @@ def test_without_ray_it_is_said_how_to_install_it(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(RayFault, match=r"pip install '\.\[ray\]'"):
         play_there(tmp_path, [task(0)])
+
+
+@pytest.fixture
+def project(tmp_path: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A project folder with a tiny base model and a train panel of four ALFWorld games."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TORCHDYNAMO_DISABLE", "1")  # compiling would take longer than all that is played here
+    base, panels = Path("data/base/model"), Path("data/panels/alfworld")
+    base.parent.mkdir(parents=True)
+    base.symlink_to(tiny_llama)
+    (base / "identity.json").write_text(json.dumps({"source": "tiny", "weights_sha256": "ab" * 32}), encoding="utf-8")
+    tasks = []
+    for number, goal in enumerate(goals("put", 2) + goals("heat", 2)):
+        game = game_of(goal)
+        spec = {
+            "game": str(write_game(panels, game).relative_to(panels)),
+            "sha256": hashlib.sha256(game.files[GAME_FILE].encode()).hexdigest(),
+        }
+        tasks.append(Task(f"game-{number}", "alfworld", "train", "put" if number < 2 else "heat", game.sentence, spec))
+    write_panels(panels, "alfworld", "generated", {"train": tasks})
+
+
+def test_a_stage_makes_the_same_records_on_this_machines_own_cluster(
+    project: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # workers start in the project's folder, which holds no code here
+    values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    values["engine"] |= {"dtype": "float32", "slots": 3, "max_new_tokens": 24, "context": 2000}
+    values["runner"]["max_turns"]["alfworld"] = 4
+    runs = {}
+    for executor in ("local", "ray"):
+        values["runner"]["executor"] = executor
+        runner = Runner(parse(values, "test"), "alfworld", "react", System("base"))
+        runs[executor], facts = runner.play("train")
+        assert (facts["episodes"], facts["resumed"], facts["machine_failures"]) == (4, 0, 0)
+        runner.write(Path(f"data/{executor}"), "rollouts", runs[executor], facts)
+    assert runs["ray"] == runs["local"]
 
 
 @pytest.mark.parametrize(

@@ -174,9 +174,9 @@ class _Crew:
     def __init__(self, ray: Any, cast: Cast, key: str, address: str, workers: int, gpus: int) -> None:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         cpus = share_of_cpus([(int(n.get("CPU", 0)), int(n.get("GPU", 0))) for n in nodes], workers, gpus, address)
-        make: Any = ray.remote(num_cpus=cpus, num_gpus=gpus)(Worker)
+        self.make: Any = ray.remote(num_cpus=cpus, num_gpus=gpus)(Worker)
         self.ray, self.workers = ray, workers
-        self.start = lambda: _Seat(make.remote(cast, key, Path.cwd(), cpus))
+        self.given = (cast, key, Path.cwd(), cpus)
         self.room = f"{cpus} CPUs and {gpus} GPUs of {address}"
         self.calls: dict[Any, _Seat] = {}
         self.idle: list[_Seat] = []
@@ -197,7 +197,7 @@ class _Crew:
 
     def _seat(self) -> None:
         """Start a worker, which opens its engine."""
-        seat = self.start()
+        seat = _Seat(self.make.remote(*self.given))
         self.calls[seat.actor.open.remote()] = seat
 
     def _deal(self, waiting: list[Task]) -> None:
