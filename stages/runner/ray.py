@@ -79,11 +79,11 @@ def cluster() -> Iterator[tuple[Any, str]]:
     local: dict[str, Any] = {}
     if address:
         check_address(address)
-        os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")  # of 41 s each at a port where something else answers
+        # One attempt, of 41 s, where something else than Ray answers; Ray would make 20.
+        os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")
     else:
-        os.environ.setdefault(
-            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0"
-        )  # Ray's switch for "this machine alone": all ports on loopback
+        # Ray's switch for "this machine alone", under any system: its ports are then on the loopback interface only.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         local = {"include_dashboard": False, "object_store_memory": _STORE}
     ray: Any = importlib.import_module("ray")  # not before the environment is set: Ray reads it once
     named = f"the cluster at {address}" if address else "this machine"
