@@ -25,6 +25,7 @@ from stages.envs.panel import PanelError
 from stages.envs.webshop.official import FILES
 from stages.panels import DOWNLOADS
 from stages.params import Cell, Settings, of_env
+from stages.runner.ray import ADDRESS, RayFault, check_address, check_installed
 from stages.training.pretrained import EMBEDDED
 
 PAPER_TOKENS = {
@@ -62,6 +63,7 @@ def examine(settings: Settings, rate: float | None) -> Iterator[Finding]:
     size = model_size(settings)
     yield size.finding
     yield from _engine(settings, size)
+    yield from _executor(settings)
     yield from _disk(size)
     yield from _cost(settings, rate)
 
@@ -284,3 +286,22 @@ def tokens_per_episode(settings: Settings, cell: Cell) -> tuple[float, float, st
         share,
         f"the paper's figure for its base agent; at most {turns} turns",
     )
+
+
+def _executor(settings: Settings) -> Iterator[Finding]:
+    """Whether Ray and its cluster are there, if episodes are to be played on one."""
+    if settings.runner.executor == "local":
+        return
+    address = os.environ.get(ADDRESS)
+    try:
+        check_installed()
+        if address:
+            check_address(address)
+    except RayFault as fault:
+        yield Finding("fault", "executor", str(fault))
+        return
+    where = (
+        f"the cluster at {ADDRESS} {address}" if address else f"a Ray of this machine's own, as {ADDRESS} is not set"
+    )
+    text = f"{settings.runner.ray.workers} workers on {where}; each holds a model and episodes of its own in memory"
+    yield Finding("ok", "executor", text)

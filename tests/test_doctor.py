@@ -165,3 +165,21 @@ def test_the_command_fails_on_a_fault(monkeypatch: pytest.MonkeyPatch, capsys: p
     monkeypatch.setattr("sys.argv", ["stages", "doctor", "--profile", "paper_7b"])
     assert command.main() == 1
     assert "fault WebShop" in capsys.readouterr().out
+
+
+def test_a_local_executor_needs_no_words() -> None:
+    assert found("executor", settings()) == []
+
+
+@pytest.mark.parametrize(
+    ("address", "level", "words"),
+    [
+        ("", "ok", "2 workers on a Ray of this machine's own, as RAY_ADDRESS is not set"),
+        ("127.0.0.1:0", "fault", "no Ray cluster answers at RAY_ADDRESS 127.0.0.1:0"),
+        ("ray://127.0.0.1:10001", "fault", "expected host:port of a cluster's head"),
+    ],
+)
+def test_rays_cluster_is_looked_for(monkeypatch: pytest.MonkeyPatch, address: str, level: str, words: str) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    [finding] = found("executor", settings(runner__executor="ray"))
+    assert finding.level == level and words in finding.text

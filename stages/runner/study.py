@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 import json
 import platform
@@ -16,7 +17,7 @@ from typing import Any
 from stages.agents import get
 from stages.engines import opening
 from stages.engines.base import Engine, EngineFault
-from stages.envs.base import EnvironmentFault
+from stages.envs.base import EnvironmentFault, Task
 from stages.envs.panel import PanelError, load_panel
 from stages.envs.registry import category_reader, make
 from stages.files import atomic, replacing
@@ -26,6 +27,7 @@ from stages.process import die_with_parent
 from stages.records import BankEntry, Episode, RecordError, read, write
 from stages.runner.episodes import Play, play_tasks
 from stages.runner.journal import Journal, JournalError
+from stages.runner.ray import Cast, RayFault, play_on_ray
 
 DATA = Path("data")
 JOURNALS = Path(".cache/journal")
@@ -39,7 +41,7 @@ class StudyError(RuntimeError):
     """What a system needs is not there: says which file and what to do."""
 
 
-FAULTS = (SettingsError, PanelError, RecordError, JournalError, EngineFault, EnvironmentFault, StudyError)
+FAULTS = (SettingsError, PanelError, RecordError, JournalError, EngineFault, EnvironmentFault, RayFault, StudyError)
 
 
 @dataclass(frozen=True)
@@ -102,22 +104,24 @@ class Runner:
         with Journal(JOURNALS, self._identity(play), code_sha256()) as journal:
             self._journals.append(journal)
             resumed = len(journal.finished)
-            if self._engine is None:
-                self._engine = open_engine(self.settings, self.agent, self.system.adapter)
+            player = self._player(play, root)
             start = time.monotonic()
-            episodes = play_tasks(
-                tasks,
-                play,
-                get(self.agent),
-                self._engine,
-                lambda: make(self.env, root),
-                self.category,
-                self.retriever,
-                journal,
-            )
+            episodes = player(tasks, journal)
             seconds = time.monotonic() - start
         runs = {name: [e for e in episodes if e.panel == name] for name in panels}
         return runs, _run_facts(episodes, resumed, seconds)
+
+    def _player(self, play: Play, root: Path) -> Callable[[list[Task], Journal], list[Episode]]:
+        """What plays tasks where `runner.executor` says: this process, its engine opened, or the workers of a cluster."""
+        settings, agent, make_env = self.settings, get(self.agent), functools.partial(make, self.env, root)
+        opener = functools.partial(open_engine, settings, self.agent, self.system.adapter)
+        category, retriever = self.category, self.retriever
+        if settings.runner.executor == "ray":
+            gpus = settings.engine.vllm.tensor_parallel if settings.engine.kind == "vllm" else 0
+            cast = Cast(play, agent, opener, make_env, category, retriever, root)
+            return lambda tasks, journal: play_on_ray(tasks, cast, journal, settings.runner.ray.workers, gpus)
+        engine = self._engine = self._engine or opener()
+        return lambda tasks, journal: play_tasks(tasks, play, agent, engine, make_env, category, retriever, journal)
 
     def rules(self, panels: dict[str, str]) -> Play:
         """What plays, by which limits; `panels` maps the names of the panels to their hashes."""
