@@ -7,6 +7,7 @@ ended itself. Workers run a module with the arguments they are given, each on it
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -55,6 +56,9 @@ def config(how: Launch) -> dict[str, Any]:
     gpus = torch.cuda.device_count()
     if gpus < how.processes and (gpus or kind != "MULTI_GPU"):
         raise TrainingError(f"launch: {how.processes} GPUs expected ({kind}, one a process), {gpus} found")
+    for name in DEFAULTS[kind]:
+        if not isinstance(given.get(name) or {}, dict):
+            raise TrainingError(f"launch.accelerate.{name}: a mapping expected, found {given[name]!r}")
     merged = {**given, **{name: {**default, **(given.get(name) or {})} for name, default in DEFAULTS[kind].items()}}
     _known(merged)
     if merged.get("fsdp_config", {}).get("fsdp_state_dict_type", "FULL_STATE_DICT") != "FULL_STATE_DICT":
@@ -109,9 +113,14 @@ def launch(module: str, arguments: Sequence[str], how: Launch) -> None:
 
 
 def _failure(failures: dict[int, Any], processes: int, logs: Path) -> str:
-    """Which process failed, and its last words: a killed one before those that then lost touch with it, else the first."""
-    rank, failure = min(failures.items(), key=lambda item: (item[1].exitcode > 0, item[1].timestamp))
-    said = failure.message
+    """Which process failed, and its last words. The others fail of it: they lose touch and raise, or are ended by SIGTERM."""
+
+    def order(rank: int) -> tuple[bool, bool, int]:
+        failure = failures[rank]
+        return failure.exitcode == -signal.SIGTERM, isinstance(failure.message, dict), failure.timestamp
+
+    rank = min(failures, key=order)
+    failure, said = failures[rank], failures[rank].message
     if isinstance(said, dict):
         reason = str(said["message"])
     else:

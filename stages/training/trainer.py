@@ -89,7 +89,7 @@ def _load(base: Path, quantize: str) -> tuple[Any, Any]:
         return AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16, **options), tokenizer
     except ImportError as error:
         raise TrainingError(
-            f"quantize: {quantize} needs a GPU and the extra: pip install 'hintdistill[gpu]' ({error})"
+            f"quantize: {quantize} needs bitsandbytes, of the extra: pip install 'hintdistill[gpu]' ({error})"
         ) from error
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise TrainingError(f"cannot load the model {base}: {error}; run `dvc repro`") from error
