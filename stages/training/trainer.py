@@ -35,7 +35,7 @@ def _config(recipe: Training, seed: int, folder: str) -> Any:
     import torch
     from trl.trainer.sft_config import SFTConfig
 
-    return SFTConfig(
+    config = SFTConfig(
         output_dir=folder,
         num_train_epochs=recipe.epochs,
         learning_rate=recipe.learning_rate,
@@ -54,6 +54,7 @@ def _config(recipe: Training, seed: int, folder: str) -> Any:
         bf16=True,
         use_cpu=not torch.cuda.is_available(),
         gradient_checkpointing=recipe.gradient_checkpointing,
+        ddp_find_unused_parameters=False,  # every adapter has its part in every loss
         seed=seed,
         data_seed=seed,
         logging_steps=5,
@@ -62,6 +63,9 @@ def _config(recipe: Training, seed: int, folder: str) -> Any:
         report_to=[],
         disable_tqdm=None if os.isatty(2) else True,
     )
+    # A process has one GPU; more of them are for `launch`, and not for DataParallel, whose copies of a model would share one's loss.
+    config._n_gpu = min(config.n_gpu, 1)
+    return config
 
 
 def _load(base: Path, quantize: str) -> tuple[Any, Any]:
@@ -78,13 +82,14 @@ def _load(base: Path, quantize: str) -> tuple[Any, Any]:
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=torch.bfloat16,
+            bnb_4bit_quant_storage=torch.bfloat16,  # FSDP shards floats only; the numbers are the same
         )
     try:
         tokenizer = AutoTokenizer.from_pretrained(base)
         return AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16, **options), tokenizer
     except ImportError as error:
         raise TrainingError(
-            f"quantize: {quantize} needs a GPU and the extra: pip install 'hintdistill[gpu]' ({error})"
+            f"quantize: {quantize} needs bitsandbytes, of the extra: pip install 'hintdistill[gpu]' ({error})"
         ) from error
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise TrainingError(f"cannot load the model {base}: {error}; run `dvc repro`") from error
