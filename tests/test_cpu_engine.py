@@ -40,7 +40,14 @@ def base(request: pytest.FixtureRequest) -> Path:
 
 
 def make_engine(base: Path, adapter: Path | None = None, **settings: Any) -> cpu.CpuEngine:
-    defaults = {"dtype": "float32", "slots": 3, "context": 2048, "max_new_tokens": MAX_NEW, "temperature": 0.0, "stop": ()}
+    defaults = {
+        "dtype": "float32",
+        "slots": 3,
+        "context": 2048,
+        "max_new_tokens": MAX_NEW,
+        "temperature": 0.0,
+        "stop": (),
+    }
     return cpu.CpuEngine(base, adapter, **{**defaults, **settings})
 
 
@@ -190,7 +197,7 @@ def test_a_pass_that_no_memory_is_enough_for_is_a_fault_of_the_engine(
     tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     memory_for(0, monkeypatch)
-    with pytest.raises(EngineFault, match="failed on 1 tokens: .*not enough memory"):
+    with pytest.raises(EngineFault, match=r"failed on 1 tokens: .*not enough memory"):
         converse(make_engine(tiny_llama), TALKS[:1])
 
 

@@ -94,7 +94,7 @@ def test_a_missing_or_failing_compiler_is_named(monkeypatch: pytest.MonkeyPatch,
     broken = tmp_path / "attention.cpp"
     broken.write_text("int f( {")
     monkeypatch.setattr(kernel, "SOURCE", broken)
-    with pytest.raises(EngineFault, match="attention.cpp does not compile"):
+    with pytest.raises(EngineFault, match=r"attention\.cpp does not compile"):
         compile_anew()
     assert not list((tmp_path / ".cache" / "kernels").iterdir()), "nothing half-made may be left"
 

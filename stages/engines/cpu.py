@@ -22,6 +22,7 @@ from stages.engines.blocks import BlockPool
 from stages.engines.conversation import Conversation
 from stages.engines.kernel import BLOCK
 from stages.engines.ragged import NAME, Layout, pack
+from stages.numbers import multiplies_bf16
 from stages.records import Message
 
 _PASS_TOKENS = 512  # a pass at most; bounds memory, and replies go on while long prompts are encoded
@@ -50,16 +51,11 @@ class _Session(Conversation):
         return tuple(self.ids[:end]) if self.cached % BLOCK == 0 and end < self.opening else ()
 
 
-def _multiplies_bf16() -> bool:
-    capabilities = torch.cpu.get_capabilities()
-    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
-
-
 def number_format(dtype: str) -> torch.dtype:
     """The format that params.yaml names; `auto` is bf16 where the processor multiplies it natively, else fp32 (bf16 would be emulated,
     and slower)."""
     if dtype == "auto":
-        return torch.bfloat16 if _multiplies_bf16() else torch.float32
+        return torch.bfloat16 if multiplies_bf16() else torch.float32
     return {"bfloat16": torch.bfloat16, "float32": torch.float32}[dtype]
 
 
@@ -80,7 +76,7 @@ def load_model(base: Path, adapter: Path | None, dtype: torch.dtype) -> Any:
         raise EngineFault(f"cannot load the model {base} with adapter {adapter}: {error}; run `dvc repro`") from error
     weights: Any = model
     weights = weights.to(dtype).eval()
-    if dtype == torch.bfloat16 and _multiplies_bf16():
+    if dtype == torch.bfloat16 and multiplies_bf16():
         pack(weights)
     return weights
 
@@ -136,7 +132,9 @@ class CpuEngine:
                 return BlockPool(config.num_hidden_layers, blocks, config.num_key_value_heads, dim, numbers)
             except (RuntimeError, MemoryError) as error:
                 if not _is_memory(error) or self._slots == 1:
-                    raise EngineFault(f"no memory for {self._slots} episodes of {self._context} tokens: {error}") from error
+                    raise EngineFault(
+                        f"no memory for {self._slots} episodes of {self._context} tokens: {error}"
+                    ) from error
                 self._slots //= 2
                 tqdm.write(f"engine: memory is short, {self._slots} episodes at once", file=sys.stderr)
 
