@@ -26,7 +26,9 @@ from stages.envs.webshop.official import FILES
 from stages.panels import DOWNLOADS
 from stages.params import Cell, Settings, of_env
 from stages.runner.ray import ADDRESS, RayFault, check_address, check_installed
+from stages.training.launch import config, wanted
 from stages.training.pretrained import EMBEDDED
+from stages.training.trainer import TrainingError
 
 PAPER_TOKENS = {
     ("alfworld", "react"): 47_700,
@@ -64,6 +66,7 @@ def examine(settings: Settings, rate: float | None) -> Iterator[Finding]:
     yield size.finding
     yield from _engine(settings, size)
     yield from _executor(settings)
+    yield from _training(settings)
     yield from _disk(size)
     yield from _cost(settings, rate)
 
@@ -215,6 +218,26 @@ def _gpu() -> Finding:
         return Finding("note", "GPU", "none here; the study needs one")
     card = torch.cuda.get_device_properties(0)
     return Finding("ok", "GPU", f"{torch.cuda.device_count()} x {card.name}, {card.total_memory / GB:.0f} GB each")
+
+
+def _training(settings: Settings) -> Iterator[Finding]:
+    import torch
+
+    how, gpus = settings.launch, torch.cuda.device_count()
+    if not wanted(how):
+        if gpus > 1:
+            yield Finding(
+                "note", "training", f"students train on one of {gpus} GPUs: launch.processes lets them use more"
+            )
+        return
+    try:
+        kind = config(how)["distributed_type"]
+    except TrainingError as error:
+        yield Finding("fault", "training", str(error))
+        return
+    steps = {env: how.processes * recipe.batch_size * recipe.accumulation for env, recipe in settings.students.items()}
+    text = ", ".join(f"{count} on {env}" for env, count in steps.items())
+    yield Finding("ok", "training", f"{how.processes} processes ({kind}); lessons a step: {text}")
 
 
 def _disk(size: ModelSize) -> Iterator[Finding]:

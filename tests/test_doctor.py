@@ -108,6 +108,18 @@ def test_every_episode_is_counted() -> None:
     assert episodes(paper, paper.axes.cell[0]) == 2 * 1200 + 6 * (120 + 134 + 140)
 
 
+def test_a_launched_training_is_held_against_the_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert found("training", load()) == []
+    sharded = settings_with(Path("params.yaml"), Path("profiles/fsdp.yaml"))
+    [training] = found("training", sharded)
+    assert training.level == "fault" and "4 GPUs expected (FSDP, one a process), 0 found" in training.text
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    [training] = found("training", sharded)
+    assert training.level == "ok" and "lessons a step: 8 on alfworld, 8 on webshop" in training.text
+    [training] = found("training", load())
+    assert training.level == "note" and "one of 4 GPUs" in training.text
+
+
 def test_the_cost_says_what_it_rests_on(tmp_path: Path) -> None:
     study = load()
     number = {cell.env: episodes(study, cell) for cell in study.axes.cell}

@@ -51,7 +51,7 @@ def config(how: Launch) -> dict[str, Any]:
         raise TrainingError(f"launch.accelerate.distributed_type: {', '.join(DEFAULTS)} expected, found {kind!r}")
     if ours := sorted(set(_OURS) & set(given)):
         raise TrainingError(
-            f"launch.accelerate: {', '.join(ours)} cannot stand here: training is in bf16, by launch.processes processes of this machine"
+            f"launch.accelerate: {', '.join(ours)} cannot stand here: launch.processes says how many train, on this machine, and the trainer in which format"
         )
     gpus = torch.cuda.device_count()
     if gpus < how.processes and (gpus or kind != "MULTI_GPU"):
