@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from stages.engines import cpu
 from stages.files import atomic
 
 RESULTS = Path(__file__).with_name("results.json")
@@ -33,6 +34,11 @@ def base_model() -> Path:
     if not (BASE / "config.json").is_file():
         raise SystemExit(f"{BASE}: no model there; run `dvc repro base` in the project's root, then this again")
     return BASE
+
+
+def number_format() -> torch.dtype:
+    """The number format of the embedded engine on this machine; the baseline has the same."""
+    return cpu.number_format()
 
 
 def config_of(model: Path) -> Any:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from common import alone, peak_memory_mb, record, show
+from common import alone, record, show
 from rollout import PANELS, drawn
 
 from stages.envs.base import Environment, Observation, Task
@@ -80,7 +80,6 @@ def _figures(steps: list[float], digest: Any) -> dict[str, Any]:
     return {
         "step_ms": statistics.median(steps),
         "steps_per_second": 1000 * len(steps) / sum(steps),
-        "peak_memory_mb": peak_memory_mb(),
         "shown_sha256": digest.hexdigest(),
     }
 

@@ -11,11 +11,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from common import base_model, best_seconds, config_of, record, show
+from common import base_model, best_seconds, config_of, number_format, record, show
 from flops import Decoder
 from torch.nn.functional import linear
-
-from stages.engines.cpu import number_format
 
 ROWS = 512  # tokens a product, as in a pass over prompts
 SQUARE = 2048

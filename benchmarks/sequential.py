@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from common import number_format
 
 from stages.chat import encode_text, render
 from stages.engines.base import Reply
-from stages.engines.cpu import number_format
 from stages.envs.base import Observation, Task
 from stages.records import Message
 

@@ -17,12 +17,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from common import base_model, config_of, record, show
+from common import base_model, config_of, number_format, record, show
 from flops import Decoder, training
 from limits import limits
 
 from stages.chat import IGNORED, Encoded, encode
-from stages.engines.cpu import number_format
 from stages.params import Training, load
 from stages.records import Demo, read
 from stages.training.trainer import train

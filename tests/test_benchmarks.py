@@ -182,7 +182,7 @@ def test_tasks_are_drawn_evenly_and_repeated_under_fresh_ids(project: Path) -> N
 def test_limits_are_the_best_of_what_was_tried(quick: None, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoder = Decoder.of(common.config_of(tiny_llama))
     monkeypatch.setattr(limits, "best_seconds", lambda call: (call(), 0.5)[1])
-    found = limits.limits(decoder, cpu.number_format())
+    found = limits.limits(decoder, common.number_format())
     assert found["gemm_gflops"] == pytest.approx(2e-9 * max(64**3, 16 * decoder.head) / 0.5)
     assert found["bandwidth_gbs"] == pytest.approx(2 * 2**16 / 1e9 / 0.5)
 
@@ -208,8 +208,7 @@ def test_the_baseline_replies_as_our_engine_does(
     import torch
     from sequential import SequentialEngine
 
-    for module in ("stages.engines.cpu", "sequential"):
-        monkeypatch.setattr(f"{module}.number_format", lambda: torch.float32)
+    monkeypatch.setattr(cpu, "number_format", lambda: torch.float32)
     settings = {"context": 400, "max_new_tokens": 24, "stop": ("th", "e")}
     baseline = SequentialEngine(tiny_llama, **settings)
     ours = cpu.CpuEngine(tiny_llama, None, slots=1, temperature=0.0, **settings)
