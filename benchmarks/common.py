@@ -20,6 +20,7 @@ import torch
 
 from stages.engines import cpu
 from stages.files import atomic
+from stages.params import Engine
 
 RESULTS = Path(__file__).with_name("results.json")
 SCHEMA_VERSION = 1
@@ -36,8 +37,8 @@ def base_model() -> Path:
     return BASE
 
 
-def number_format() -> torch.dtype:
-    """The number format of the embedded engine on this machine; the baseline has the same."""
+def number_format(engine: Engine) -> torch.dtype:
+    """The embedded engine's number format on this machine under these settings; the baseline is given the same."""
     return cpu.number_format()
 
 

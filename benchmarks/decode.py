@@ -22,13 +22,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import base_model, config_of, record, show
+from common import base_model, config_of, number_format, record, show
 from flops import Decoder, decode, prefill
 from limits import limits
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from stages.engines.base import Engine, Reply
 from stages.engines.cpu import CpuEngine
+from stages.params import Engine as Settings
 from stages.params import load
 from stages.records import Message
 
@@ -105,17 +106,18 @@ def talk(engine: Engine, prompts: Sequence[str]) -> list[Turn]:
     return turns
 
 
-def conversations(base: Path, slots: int, context: int, tokens: int, passes: int) -> tuple[list[Turn], list[Turn], str]:
-    """The two turns with replies of one token, those with replies of `passes` more, and the engine's number format."""
+def conversations(base: Path, settings: Settings, tokens: int, passes: int) -> tuple[list[Turn], list[Turn]]:
+    """The two turns with replies of one token, and those with replies of `passes` more."""
     tokenizer = AutoTokenizer.from_pretrained(base)
-    prompts, short = ([prompt(tokenizer, seed, length) for seed in range(slots)] for length in (tokens, 16))
+    prompts, short = ([prompt(tokenizer, seed, length) for seed in range(settings.slots)] for length in (tokens, 16))
     runs = []
     with endless(base) as model:
         for new in (1, 1 + passes):
-            engine = CpuEngine(model, None, slots=slots, context=context, max_new_tokens=new, temperature=0.0, stop=())
+            sizes = {"slots": settings.slots, "context": settings.context, "max_new_tokens": new}
+            engine = CpuEngine(model, None, **sizes, temperature=0.0, stop=())
             talk(engine, short)  # whatever is compiled or packed at first use
             runs.append(talk(engine, prompts))
-    return runs[0], runs[1], engine.name.rpartition("-")[2]
+    return runs[0], runs[1]
 
 
 def prefill_facts(decoder: Decoder, turn: Turn, machine: Mapping[str, float]) -> dict[str, Any]:
@@ -151,12 +153,12 @@ def decode_facts(
 
 
 def measure(
-    base: Path, slots: int, context: int, tokens: int = PROMPT_TOKENS, passes: int = PASSES
+    base: Path, settings: Settings, tokens: int = PROMPT_TOKENS, passes: int = PASSES
 ) -> dict[str, dict[str, Any]]:
     """Both sections."""
     decoder = Decoder.of(config_of(base))
-    short, long, number_format = conversations(base, slots, context, tokens, passes)
-    dtype = getattr(torch, number_format)
+    dtype = number_format(settings)
+    short, long = conversations(base, settings, tokens, passes)
     machine = limits(decoder, dtype)
     return {
         "prefill": prefill_facts(decoder, short[0], machine),
@@ -169,12 +171,12 @@ def main() -> None:
     parser.add_argument("--slots", type=int, help="sessions; as in params.yaml if left out")
     parser.add_argument("--tokens", type=int, default=PROMPT_TOKENS, help="of a prompt")
     args = parser.parse_args()
-    engine = load().engine
-    slots = args.slots or engine.slots
-    sections = measure(base_model(), slots, engine.context, args.tokens)
+    settings = load().engine
+    settings = settings.model_copy(update={"slots": args.slots or settings.slots})
+    sections = measure(base_model(), settings, args.tokens)
     for name, facts in sections.items():
         show(name.capitalize(), [{"figure": key, "value": value} for key, value in facts.items()])
-    record(sections, {"slots": slots, "prompt_tokens": args.tokens, "passes": PASSES})
+    record(sections, {"slots": settings.slots, "prompt_tokens": args.tokens, "passes": PASSES})
 
 
 if __name__ == "__main__":

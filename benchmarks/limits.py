@@ -15,6 +15,8 @@ from common import base_model, best_seconds, config_of, number_format, record, s
 from flops import Decoder
 from torch.nn.functional import linear
 
+from stages.params import load
+
 ROWS = 512  # tokens a product, as in a pass over prompts
 SQUARE = 2048
 READ_BYTES = 2**30
@@ -57,7 +59,7 @@ def limits(decoder: Decoder, dtype: torch.dtype) -> dict[str, float]:
 
 
 def main() -> None:
-    decoder, dtype = Decoder.of(config_of(base_model())), number_format()
+    decoder, dtype = Decoder.of(config_of(base_model())), number_format(load().engine)
     multiplied, read = products(decoder, dtype), reads()
     show(f"Matrix products, {dtype}", [{"product": name, "GFLOP/s": value} for name, value in multiplied.items()])
     show("Memory", [{"kernel": name, "GB/s": value} for name, value in read.items()])

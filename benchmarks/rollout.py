@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from common import alone, base_model, peak_memory_mb, record, show
+from common import alone, base_model, number_format, peak_memory_mb, record, show
 
 from stages.agents import get
 from stages.engines.base import Engine
@@ -55,7 +55,9 @@ def contender(name: str, settings: Settings) -> tuple[Engine, Callable[[], Envir
 
         limits = {"context": engine.context, "max_new_tokens": engine.max_new_tokens, "stop": get(AGENT).stop}
         turns = of_env(settings.runner.max_turns, ENV)
-        return SequentialEngine(base_model(), **limits), lambda: StockEnvironment(PANELS, turns)
+        return SequentialEngine(base_model(), dtype=number_format(engine), **limits), lambda: StockEnvironment(
+            PANELS, turns
+        )
     if name != engine.kind:
         server = engine.server.model_copy(update={"url": name})
         settings = settings.model_copy(

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import number_format
 
 from stages.chat import encode_text, render
 from stages.engines.base import Reply
@@ -27,14 +26,15 @@ REFUSAL = "Nothing happens."
 
 
 class SequentialEngine:
-    """See `stages.engines.base.Engine`. A model by transformers as it comes: its default attention, weights in the machine's number format."""
+    """See `stages.engines.base.Engine`. A model by transformers as it comes, with its default attention."""
 
     slots = 1
 
-    def __init__(self, base: Path, *, context: int, max_new_tokens: int, stop: Sequence[str]) -> None:
+    def __init__(
+        self, base: Path, *, dtype: torch.dtype, context: int, max_new_tokens: int, stop: Sequence[str]
+    ) -> None:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        dtype = number_format()
         self._model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=dtype).eval()
         self._tokenizer: Any = AutoTokenizer.from_pretrained(base)
         self._context, self._max_new, self._stop = context, max_new_tokens, list(stop)

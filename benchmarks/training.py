@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from common import base_model, config_of, number_format, record, show
 from flops import Decoder, training
 from limits import limits
@@ -41,13 +42,15 @@ def conversations(base: Path, number: int, max_tokens: int) -> list[Encoded]:
     return [example for example in encoded if len(example.input_ids) <= max_tokens]
 
 
-def measure(base: Path, examples: Sequence[Encoded], recipe: Training, first: int = FIRST) -> dict[str, Any]:
-    """The section `train`: the cost of one epoch over the examples after the first ones."""
+def measure(
+    base: Path, examples: Sequence[Encoded], recipe: Training, dtype: torch.dtype, first: int = FIRST
+) -> dict[str, Any]:
+    """The section `train`: the cost of one epoch over the examples after the first ones, against matrix products in this number format."""
     once = recipe.model_copy(update={"epochs": 1})
     decoder, timed = Decoder.of(config_of(base)), examples[first:]
     _seconds(base, examples[:first], once)  # imports, and whatever is compiled at first use
     seconds = _seconds(base, examples, once) - _seconds(base, examples[:first], once)
-    machine = limits(decoder, number_format())
+    machine = limits(decoder, dtype)
     sizes = [(len(e.input_ids), sum(label != IGNORED for label in e.labels)) for e in timed]
     tokens, work = sum(size for size, _ in sizes), training(decoder, recipe.lora.r, sizes)
     return {
@@ -73,8 +76,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python benchmarks/training.py")
     parser.add_argument("--conversations", type=int, default=40)
     args = parser.parse_args()
-    base, recipe = base_model(), load().students["alfworld"]
-    facts = measure(base, conversations(base, FIRST + args.conversations, recipe.max_tokens), recipe)
+    base, settings = base_model(), load()
+    recipe, dtype = settings.students["alfworld"], number_format(settings.engine)
+    facts = measure(base, conversations(base, FIRST + args.conversations, recipe.max_tokens), recipe, dtype)
     show("Training", [{"figure": key, "value": value} for key, value in facts.items()])
     record({"train": facts}, {"recipe": recipe.model_dump()})
 

@@ -14,6 +14,7 @@ import limits
 import pytest
 import rollout
 import scaling
+import torch
 import training
 from flops import Decoder
 from flops import decode as decode_pass
@@ -182,13 +183,14 @@ def test_tasks_are_drawn_evenly_and_repeated_under_fresh_ids(project: Path) -> N
 def test_limits_are_the_best_of_what_was_tried(quick: None, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoder = Decoder.of(common.config_of(tiny_llama))
     monkeypatch.setattr(limits, "best_seconds", lambda call: (call(), 0.5)[1])
-    found = limits.limits(decoder, common.number_format())
+    found = limits.limits(decoder, common.number_format(load(ROOT / "params.yaml").engine))
     assert found["gemm_gflops"] == pytest.approx(2e-9 * max(64**3, 16 * decoder.head) / 0.5)
     assert found["bandwidth_gbs"] == pytest.approx(2 * 2**16 / 1e9 / 0.5)
 
 
 def test_prefill_and_decode_of_a_tiny_model(quick: None, tiny_llama: Path) -> None:
-    sections = decode.measure(tiny_llama, slots=3, context=400, tokens=40, passes=24)
+    engine = load(ROOT / "params.yaml").engine.model_copy(update={"slots": 3, "context": 400})
+    sections = decode.measure(tiny_llama, engine, tokens=40, passes=24)
     for name, share in (("prefill", "share_of_gemm"), ("decode", "share_of_limit")):
         assert sections[name][share] > 0
         assert sections[name]["tokens_per_second"] > 0
@@ -205,12 +207,11 @@ def test_a_reply_that_ends_early_spoils_the_measure(tiny_llama: Path) -> None:
 def test_the_baseline_replies_as_our_engine_does(
     project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import torch
     from sequential import SequentialEngine
 
     monkeypatch.setattr(cpu, "number_format", lambda: torch.float32)
     settings = {"context": 400, "max_new_tokens": 24, "stop": ("th", "e")}
-    baseline = SequentialEngine(tiny_llama, **settings)
+    baseline = SequentialEngine(tiny_llama, dtype=torch.float32, **settings)
     ours = cpu.CpuEngine(tiny_llama, None, slots=1, temperature=0.0, **settings)
     assert baseline.name == "transformers-float32"
     seen = []
@@ -255,7 +256,8 @@ def test_both_alfworld_engines_show_the_same_on_the_same_actions(project: Path) 
 
 @pytest.mark.slow
 def test_training_of_a_tiny_model(quick: None, tiny_llama: Path) -> None:
+    recipe = load(ROOT / "params.yaml").students["alfworld"]
     examples = [Encoded(list(range(1, 60)), [-100] * 40 + list(range(41, 60))) for _ in range(40)]
-    facts = training.measure(tiny_llama, examples, load(ROOT / "params.yaml").students["alfworld"], first=2)
+    facts = training.measure(tiny_llama, examples, recipe, torch.float32, first=2)
     assert (facts["conversations"], facts["tokens"], facts["supervised_tokens"]) == (38, 38 * 59, 38 * 19)
     assert facts["share_of_gemm"] == pytest.approx(facts["gflops"] / facts["gemm_gflops"])
