@@ -111,6 +111,7 @@ def figures(episodes: Sequence[Episode], seconds: float) -> dict[str, Any]:
         "computed_tokens": computed,
         "successes": sum(e.success for e in episodes),
         "mean_turns": sum(e.steps for e in episodes) / len(episodes),
+        "reply_tokens_per_turn": written / max(1, sum(e.steps for e in episodes)),
         "machine_failures": sum(bool(e.machine_failure) for e in episodes),
     }
 
@@ -141,14 +142,8 @@ def main() -> None:
         name: alone(play, name, settings, tasks, warmup) for name in [SEQUENTIAL, settings.engine.kind, *args.server]
     }
     facts = compared(found)
-    columns = (
-        "episodes_per_minute",
-        "reply_tokens_per_second",
-        "computed_tokens_per_second",
-        "successes",
-        "mean_turns",
-    )
-    columns += ("machine_failures", "load_seconds", "peak_memory_mb", "speedup")
+    columns = ("episodes_per_minute", "reply_tokens_per_second", "computed_tokens_per_second", "successes")
+    columns += ("mean_turns", "reply_tokens_per_turn", "machine_failures", "load_seconds", "peak_memory_mb", "speedup")
     rows = facts["engines"].items()
     show(f"Rollouts of {len(tasks)} tasks", [{"engine": name} | {c: row[c] for c in columns} for name, row in rows])
     record(

@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, StoppingCriteriaList
 
 from stages.chat import encode_text, render
 from stages.engines.base import Reply
@@ -33,8 +34,6 @@ class SequentialEngine:
     def __init__(
         self, base: Path, *, dtype: torch.dtype, context: int, max_new_tokens: int, stop: Sequence[str]
     ) -> None:
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
         self._model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=dtype).eval()
         self._tokenizer: Any = AutoTokenizer.from_pretrained(base)
         self._context, self._max_new, self._stop = context, max_new_tokens, list(stop)
@@ -64,8 +63,7 @@ class SequentialEngine:
             attention_mask=torch.ones_like(prompt),
             do_sample=False,
             max_new_tokens=self._max_new,
-            stop_strings=self._stop or None,
-            tokenizer=tokenizer,
+            stopping_criteria=StoppingCriteriaList([self._stopped_after(length)]),
             pad_token_id=tokenizer.pad_token_id,
         )
         written = out[0, length:].tolist()
@@ -74,6 +72,16 @@ class SequentialEngine:
         cut = min((text.index(stop) for stop in self._stop if stop in text), default=None)
         finish = "stop" if ended or cut is not None else "length"
         return [Reply(self._session, text[:cut], finish, length, length, len(written))]
+
+    def _stopped_after(self, length: int) -> Callable[..., torch.Tensor]:
+        """Whether a stop string stands in what was written. generate's own `stop_strings` take the prompt's end for a part of it: a reply
+        that begins with "Think:" after the header's line break would end at once by the stop string of a second thought."""
+
+        def stopped(ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:
+            written = self._tokenizer.decode(ids[0, length:])
+            return torch.tensor([any(stop in written for stop in self._stop)])
+
+        return stopped
 
 
 class StockEnvironment:

@@ -204,13 +204,14 @@ def test_a_reply_that_ends_early_spoils_the_measure(tiny_llama: Path) -> None:
         decode.talk(engine, ["You see a mug 1."])
 
 
+@pytest.mark.parametrize("stop", [(), ("th", "e"), ("\ng", "\n6")], ids=["none", "within", "across the prompt's end"])
 def test_the_baseline_replies_as_our_engine_does(
-    project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_llama: Path, monkeypatch: pytest.MonkeyPatch, stop: tuple[str, ...]
 ) -> None:
     from sequential import SequentialEngine
 
     monkeypatch.setattr(cpu, "number_format", lambda: torch.float32)
-    settings = {"context": 400, "max_new_tokens": 24, "stop": ("th", "e")}
+    settings = {"context": 400, "max_new_tokens": 24, "stop": stop}
     baseline = SequentialEngine(tiny_llama, dtype=torch.float32, **settings)
     ours = cpu.CpuEngine(tiny_llama, None, slots=1, temperature=0.0, **settings)
     assert baseline.name == "transformers-float32"
