@@ -39,7 +39,7 @@ def base_model() -> Path:
 
 def number_format(engine: Engine) -> torch.dtype:
     """The embedded engine's number format on this machine under these settings; the baseline is given the same."""
-    return cpu.number_format()
+    return cpu.number_format(engine.dtype)
 
 
 def config_of(model: Path) -> Any:

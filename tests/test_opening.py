@@ -46,10 +46,10 @@ def test_the_engine_is_the_one_that_params_name(monkeypatch: pytest.MonkeyPatch)
         open_engine(engine.model_copy(update={"kind": kind, "dtype": "float32"}), Path("base"), ADAPTER, ("x",))
     common = {
         "dtype": "float32",
-        "slots": 32,
-        "context": 3072,
-        "max_new_tokens": 120,
-        "temperature": 0.0,
+        "slots": engine.slots,
+        "context": engine.context,
+        "max_new_tokens": engine.max_new_tokens,
+        "temperature": engine.temperature,
         "stop": ("x",),
     }
     assert made == [
