@@ -8,20 +8,27 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+from stages.engines.base import EngineFault
+from stages.engines.server import ServerEngine
 from stages.envs.alfworld.official import draw, find_root, read_games
 from stages.envs.alfworld.official_panels import ARCHIVE
 from stages.envs.panel import PanelError
 from stages.envs.webshop.official import FILES
 from stages.panels import DOWNLOADS
 from stages.params import Cell, Settings, of_env
+from stages.runner.ray import ADDRESS, RayFault, check_address, check_installed
+from stages.training.launch import config, wanted
 from stages.training.pretrained import EMBEDDED
+from stages.training.trainer import TrainingError
 
 PAPER_TOKENS = {
     ("alfworld", "react"): 47_700,
@@ -58,6 +65,8 @@ def examine(settings: Settings, rate: float | None) -> Iterator[Finding]:
     size = model_size(settings)
     yield size.finding
     yield from _engine(settings, size)
+    yield from _executor(settings)
+    yield from _training(settings)
     yield from _disk(size)
     yield from _cost(settings, rate)
 
@@ -159,9 +168,10 @@ def _engine(settings: Settings, size: ModelSize) -> Iterator[Finding]:
             "memory", 2 * weights + cache, _available(), "weights in fp32, and keys and values at full length"
         )
     else:
-        room = f"{cache / GB:.1f} GB" if cache else "some GB"
-        text = f"{weights / GB:.1f} GB of weights, and {room} for {engine.slots} episodes at their full length"
-        yield Finding("note", "GPU memory", f"{text} (with less, vLLM lets episodes wait)")
+        if engine.kind == "vllm":
+            room = f"{cache / GB:.1f} GB" if cache else "some GB"
+            text = f"{weights / GB:.1f} GB of weights, and {room} for {engine.slots} episodes at their full length"
+            yield Finding("note", "GPU memory", f"{text} (with less, vLLM lets episodes wait)")
         yield _enough("memory", weights, _available(), "the weights once, in 16 bits")
     if engine.kind == "vllm":
         installed = importlib.util.find_spec("vllm") is not None
@@ -170,6 +180,35 @@ def _engine(settings: Settings, size: ModelSize) -> Iterator[Finding]:
         )
         yield Finding(level, "engine", text)
         yield _gpu()
+    if engine.kind == "server":
+        yield from _server(settings)
+
+
+def _server(settings: Settings) -> Iterator[Finding]:
+    engine, server = settings.engine, settings.engine.server
+    state = "is set" if os.environ.get(server.key_variable) else "is not set, as a server without a key wants it"
+    yield Finding("note", "key", f"{server.key_variable} {state}")
+    try:
+        asked = ServerEngine(
+            server.model_copy(update={"retries": 0}),
+            None,
+            slots=1,
+            context=engine.context,
+            max_new_tokens=engine.max_new_tokens,
+            temperature=engine.temperature,
+            stop=(),
+        )
+    except EngineFault as fault:
+        yield Finding("fault", "engine", str(fault))
+        return
+    others = [name for name in asked.served if asked.name != f"server:{name}"]
+    yield Finding("ok", "engine", f"{asked.name} at {server.url}; other models there: {', '.join(others) or 'none'}")
+    axes = settings.axes
+    wanted = [f"{c.env}_{c.agent}_{arm}_s{seed}" for c, arm, seed in product(axes.cell, axes.arm, axes.seed)]
+    missing = [name for name in wanted if name not in others]
+    if missing:
+        text = "the server must have each student under its name before it is evaluated; not there yet: "
+        yield Finding("note", "students", text + ", ".join(missing))
 
 
 def _gpu() -> Finding:
@@ -179,6 +218,26 @@ def _gpu() -> Finding:
         return Finding("note", "GPU", "none here; the study needs one")
     card = torch.cuda.get_device_properties(0)
     return Finding("ok", "GPU", f"{torch.cuda.device_count()} x {card.name}, {card.total_memory / GB:.0f} GB each")
+
+
+def _training(settings: Settings) -> Iterator[Finding]:
+    import torch
+
+    how, gpus = settings.launch, torch.cuda.device_count()
+    if not wanted(how):
+        if gpus > 1:
+            yield Finding(
+                "note", "training", f"students train on one of {gpus} GPUs: launch.processes lets them use more"
+            )
+        return
+    try:
+        kind = config(how)["distributed_type"]
+    except TrainingError as error:
+        yield Finding("fault", "training", str(error))
+        return
+    steps = {env: how.processes * recipe.batch_size * recipe.accumulation for env, recipe in settings.students.items()}
+    text = ", ".join(f"{count} on {env}" for env, count in steps.items())
+    yield Finding("ok", "training", f"{how.processes} processes ({kind}); lessons a step: {text}")
 
 
 def _disk(size: ModelSize) -> Iterator[Finding]:
@@ -250,3 +309,22 @@ def tokens_per_episode(settings: Settings, cell: Cell) -> tuple[float, float, st
         share,
         f"the paper's figure for its base agent; at most {turns} turns",
     )
+
+
+def _executor(settings: Settings) -> Iterator[Finding]:
+    """Whether Ray and its cluster are there, if episodes are to be played on one."""
+    if settings.runner.executor == "local":
+        return
+    address = os.environ.get(ADDRESS)
+    try:
+        check_installed()
+        if address:
+            check_address(address)
+    except RayFault as fault:
+        yield Finding("fault", "executor", str(fault))
+        return
+    where = (
+        f"the cluster at {ADDRESS} {address}" if address else f"a Ray of this machine's own, as {ADDRESS} is not set"
+    )
+    text = f"{settings.runner.ray.workers} workers on {where}; each holds a model and episodes of its own in memory"
+    yield Finding("ok", "executor", text)

@@ -2,7 +2,8 @@
 
     python -m stages.students --env alfworld --agent react --arm distilled --seed 0
 
-Writes adapter/ (which `peft` loads on data/base/model), curve.jsonl (a row each logged step) and student.json.
+Writes adapter/ (which `peft` loads on data/base/model), curve.jsonl (a row each logged step) and student.json. With `launch` in params.yaml
+several processes train together; they are this module again, with the folder they write to.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from stages.files import replacing
 from stages.params import SettingsError, Training, load, of_env
 from stages.process import die_with_parent
 from stages.records import Lesson, RecordError, read
+from stages.training.launch import is_first, launch, wanted, work
 from stages.training.trainer import TrainingError, train
 
 DATA = Path("data")
@@ -30,26 +32,37 @@ def main() -> int:
     parser.add_argument("--agent", required=True)
     parser.add_argument("--arm", required=True)
     parser.add_argument("--seed", required=True, type=int)
+    parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    die_with_parent()
     name = f"{args.env}_{args.agent}_{args.arm}"
     try:
-        lessons = read(DATA / "lessons" / name / "lessons.parquet", Lesson)
+        if args.worker:
+            work(lambda: teach(name, of_env(load().students, args.env), args.seed, args.worker))
+            return 0
+        die_with_parent()
         with replacing(DATA / "students" / f"{name}_s{args.seed}") as fresh:
-            recipe = of_env(load().students, args.env)
-            print(f"students: {name}_s{args.seed}: {teach(lessons, recipe, args.seed, fresh)}")
+            settings = load()
+            if wanted(settings.launch):
+                launch("stages.students", [*sys.argv[1:], "--worker", str(fresh)], settings.launch)
+            else:
+                teach(name, of_env(settings.students, args.env), args.seed, fresh)
+            print(f"students: {name}_s{args.seed}: {summary(fresh)}")
     except (SettingsError, RecordError, TrainingError) as error:
-        print(f"students: {error}", file=sys.stderr)
+        if not args.worker:  # whose launching process says it
+            print(f"students: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def teach(lessons: list[Lesson], recipe: Training, seed: int, out: Path) -> str:
-    """Train on all lessons (their gates have refused whatever must not be learnt) and write the student to `out`."""
+def teach(name: str, recipe: Training, seed: int, out: Path) -> None:
+    """Train on all lessons of a cell and arm (their gates have refused whatever must not be learnt) and write the student to `out`."""
     from transformers import AutoTokenizer
 
+    lessons = read(DATA / "lessons" / name / "lessons.parquet", Lesson)
     tokenizer = AutoTokenizer.from_pretrained(BASE)
     curve = train(BASE, [encode(tokenizer, lesson.messages) for lesson in lessons], recipe, seed, out / "adapter")
+    if not is_first():
+        return
     (out / "curve.jsonl").write_text("".join(json.dumps(row) + "\n" for row in curve), encoding="utf-8")
     facts = {
         "schema_version": 1,
@@ -59,7 +72,13 @@ def teach(lessons: list[Lesson], recipe: Training, seed: int, out: Path) -> str:
         "epochs": recipe.epochs,
     }
     (out / "student.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    return f"{len(lessons)} lessons, last loss {curve[-1]['loss']:.3f}"
+
+
+def summary(out: Path) -> str:
+    """A finished student in a few words."""
+    lessons = json.loads((out / "student.json").read_text(encoding="utf-8"))["lessons"]
+    last = json.loads((out / "curve.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+    return f"{lessons} lessons, last loss {last['loss']:.3f}"
 
 
 if __name__ == "__main__":

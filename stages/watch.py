@@ -107,6 +107,9 @@ class WatchedEngine:
             if reply.finish == "context":
                 say(self._console, labelled([("window", "the prompt has outgrown the model's window")], 0))
                 continue
+            if reply.finish == "fault":
+                say(self._console, labelled([("engine", reply.error)], 0))
+                continue
             self._turn += 1
             self._taken = [tokens_row(reply.prompt_tokens, reply.computed_tokens, reply.reply_tokens)]
             rows = reply_rows(self._agent.parse(reply.text), reply.finish)

@@ -20,6 +20,7 @@ PACKAGE = ROOT / "stages"
 PLUMBING = {
     "stages/params.py",  # the values a stage uses are tracked, one by one, under `params:`
     "stages/files.py",
+    "stages/runner/ray.py",  # where episodes are played determines nothing of them
     "stages/process.py",
     "stages/records.py",  # `read` refuses a table of another schema
 }
@@ -75,6 +76,8 @@ def code_deps(command: str) -> list[str]:
         files |= {"stages/templates/report.html.j2", "stages/templates/report.md.j2"}
     if "stages/agents/shots.py" in files:
         files |= {f"stages/agents/examples/{env}.json" for env in ("alfworld", "webshop")}
+    if "stages/engines/kernel.py" in files:
+        files.add("stages/engines/attention.cpp")
     return sorted(files - PLUMBING)
 
 

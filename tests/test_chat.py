@@ -125,7 +125,9 @@ def test_training_sees_the_tokens_that_the_engine_fed(tiny_llama: Path, tiny_tok
         return model
 
     monkeypatch.setattr(cpu, "load_model", watched)
-    engine = cpu.CpuEngine(tiny_llama, None, slots=1, context=1024, max_new_tokens=12, temperature=0.0, stop=())
+    engine = cpu.CpuEngine(
+        tiny_llama, None, dtype="auto", slots=1, context=1024, max_new_tokens=12, temperature=0.0, stop=()
+    )
     session = engine.open(0)
     talk = [TALK[0]]
     for observation in ("You see a box 1.", "Nothing happens.", "It's open. ☃", "The end."):

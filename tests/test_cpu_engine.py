@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from stages.engines import cpu
 from stages.engines.base import EngineFault, Reply
+from stages.engines.kernel import BLOCK
 from stages.records import Message
 
 pytest_plugins = ["tiny"]
@@ -38,13 +39,15 @@ def base(request: pytest.FixtureRequest) -> Path:
     return request.getfixturevalue(request.param)
 
 
-@pytest.fixture(autouse=True)
-def fp32(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cpu, "number_format", lambda: torch.float32)
-
-
 def make_engine(base: Path, adapter: Path | None = None, **settings: Any) -> cpu.CpuEngine:
-    defaults = {"slots": 3, "context": 2048, "max_new_tokens": MAX_NEW, "temperature": 0.0, "stop": ()}
+    defaults = {
+        "dtype": "float32",
+        "slots": 3,
+        "context": 2048,
+        "max_new_tokens": MAX_NEW,
+        "temperature": 0.0,
+        "stop": (),
+    }
     return cpu.CpuEngine(base, adapter, **{**defaults, **settings})
 
 
@@ -148,9 +151,71 @@ def test_replies_do_not_depend_on_who_shares_the_batch(base: Path) -> None:
 
 def test_a_prefix_is_encoded_once(base: Path) -> None:
     for talk in converse(make_engine(base), TALKS):
-        assert talk[0].computed_tokens == talk[0].prompt_tokens
         for before, reply in itertools.pairwise(talk):
             assert reply.computed_tokens < reply.prompt_tokens - before.prompt_tokens + 1
+
+
+def test_what_conversations_open_with_alike_is_encoded_once_and_changes_no_reply(base: Path) -> None:
+    rules = "You are in the middle of a room. " * 12
+    talks = [(rules + said, "Nothing happens.") for said in ("A pen.", "A pan.", "A tin.", "A hen.", "A den.")]
+    replies = converse(make_engine(base, slots=2), talks)
+    assert facts(replies) == Judge(base).converse(talks)
+    first, *others = [talk[0] for talk in replies]
+    assert first.computed_tokens == first.prompt_tokens
+    shared = {other.prompt_tokens - other.computed_tokens for other in others}
+    assert len(shared) == 1 and shared.pop() % BLOCK == 0 and others[0].computed_tokens < 2 * BLOCK
+
+
+def test_what_a_closed_conversation_opened_with_is_kept_for_the_next(base: Path) -> None:
+    talk = ("You are in the middle of a room. " * 12,)
+    first, again = converse(make_engine(base, slots=1), [talk, talk])
+    assert again[0].text == first[0].text
+    assert again[0].computed_tokens < first[0].computed_tokens - BLOCK
+
+
+def memory_for(tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let passes of more tokens fail as they do where memory is short."""
+    whole = cpu.CpuEngine._forward
+
+    def forward(self: cpu.CpuEngine, stretches: list[tuple[int, int]]) -> torch.Tensor:
+        if sum(taken for _, taken in stretches) > tokens:
+            raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes.")
+        return whole(self, stretches)
+
+    monkeypatch.setattr(cpu.CpuEngine, "_forward", forward)
+
+
+def test_where_memory_is_short_passes_are_halved_and_replies_stay(
+    base: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    memory_for(5, monkeypatch)
+    assert facts(converse(make_engine(base, slots=len(TALKS)), TALKS)) == expected(base)
+    assert capsys.readouterr().err.count("memory is short") == 1
+
+
+def test_a_pass_that_no_memory_is_enough_for_is_a_fault_of_the_engine(
+    tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory_for(0, monkeypatch)
+    with pytest.raises(EngineFault, match=r"failed on 1 tokens: .*not enough memory"):
+        converse(make_engine(tiny_llama), TALKS[:1])
+
+
+def test_slots_are_halved_until_their_keys_and_values_fit(
+    tiny_llama: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_pool = cpu.BlockPool
+
+    def pool(layers: int, blocks: int, *rest: Any) -> Any:
+        if blocks > 2048 // BLOCK * 2:
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory")
+        return make_pool(layers, blocks, *rest)
+
+    monkeypatch.setattr(cpu, "BlockPool", pool)
+    engine = make_engine(tiny_llama, slots=8)
+    assert engine.slots == 2
+    assert "2 episodes at once" in capsys.readouterr().err
+    assert facts(converse(engine, TALKS)) == expected(tiny_llama)
 
 
 def test_a_conversation_goes_on_after_a_stop_string_as_if_no_more_had_been_written(base: Path) -> None:
@@ -238,12 +303,12 @@ def test_sessions_beyond_the_slots_are_refused(tiny_llama: Path) -> None:
         engine.poll()
 
 
-def test_the_number_format_stands_in_the_name(tiny_llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_format_is_that_of_the_settings_and_stands_in_the_name(tiny_llama: Path) -> None:
     assert make_engine(tiny_llama).name == "cpu-float32"
-    monkeypatch.setattr(cpu, "number_format", lambda: torch.bfloat16)
-    engine = make_engine(tiny_llama)
+    engine = make_engine(tiny_llama, dtype="bfloat16")
     assert engine.name == "cpu-bfloat16"
     assert len(flat(converse(engine, TALKS[:2]))) == 5
+    assert make_engine(tiny_llama, dtype="auto").name in ("cpu-float32", "cpu-bfloat16")
 
 
 @pytest.mark.parametrize(

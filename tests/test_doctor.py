@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from fake_server import KEY, Say, serving
 from official_games import goals, write_official
 from structure import ROOT
 from transformers import AutoModelForCausalLM
@@ -107,6 +108,18 @@ def test_every_episode_is_counted() -> None:
     assert episodes(paper, paper.axes.cell[0]) == 2 * 1200 + 6 * (120 + 134 + 140)
 
 
+def test_a_launched_training_is_held_against_the_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert found("training", load()) == []
+    sharded = settings_with(Path("params.yaml"), Path("profiles/fsdp.yaml"))
+    [training] = found("training", sharded)
+    assert training.level == "fault" and "4 GPUs expected (FSDP, one a process), 0 found" in training.text
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    [training] = found("training", sharded)
+    assert training.level == "ok" and "lessons a step: 8 on alfworld, 8 on webshop" in training.text
+    [training] = found("training", load())
+    assert training.level == "note" and "one of 4 GPUs" in training.text
+
+
 def test_the_cost_says_what_it_rests_on(tmp_path: Path) -> None:
     study = load()
     number = {cell.env: episodes(study, cell) for cell in study.axes.cell}
@@ -127,6 +140,36 @@ def test_the_cost_says_what_it_rests_on(tmp_path: Path) -> None:
     assert "500 computed tokens a second (as in the last run)" in cost.text
 
 
+def test_a_server_is_asked_what_it_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TEST_KEY", raising=False)
+    with serving() as server:
+        study = settings(engine__kind="server", engine__server=server.settings().model_dump())
+        server.serve_models("tiny")
+        [key], [engine], [students] = (found(about, study) for about in ("key", "engine", "students"))
+        assert (key.level, engine.level, students.level) == ("note", "ok", "note")
+        assert "TEST_KEY is not set" in key.text
+        assert engine.text == f"server:tiny at {server.url}; other models there: none"
+        assert students.text.endswith(
+            "alfworld_react_sft_s0, alfworld_react_distilled_s0, webshop_act_sft_s0, webshop_act_distilled_s0"
+        )
+        assert not found("GPU memory", study) and not found("GPU", study)
+
+        monkeypatch.setenv("TEST_KEY", KEY)
+        server.serve_models("alfworld_react_sft_s0", "tiny")
+        [engine] = found("engine", study)
+        assert engine.level == "fault" and "which model? it serves alfworld_react_sft_s0, tiny" in engine.text
+        named = settings(engine__kind="server", engine__server=server.settings(model="tiny").model_dump())
+        [key], [engine], [students] = (found(about, named) for about in ("key", "engine", "students"))
+        assert "TEST_KEY is set" in key.text and KEY not in key.text
+        assert engine.text.endswith("other models there: alfworld_react_sft_s0")
+        assert "alfworld_react_sft_s0" not in students.text
+        server.models = Say(503, "loading")
+        [engine] = found("engine", named)
+        assert engine.level == "fault" and "try 1: HTTP 503 loading" in engine.text
+    [engine] = found("engine", named)
+    assert engine.level == "fault" and f"no server at {server.url}" in engine.text
+
+
 def test_the_command_fails_on_a_fault(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("sys.argv", ["stages", "doctor"])
     assert command.main() == 0
@@ -134,3 +177,21 @@ def test_the_command_fails_on_a_fault(monkeypatch: pytest.MonkeyPatch, capsys: p
     monkeypatch.setattr("sys.argv", ["stages", "doctor", "--profile", "paper_7b"])
     assert command.main() == 1
     assert "fault WebShop" in capsys.readouterr().out
+
+
+def test_a_local_executor_needs_no_words() -> None:
+    assert found("executor", settings()) == []
+
+
+@pytest.mark.parametrize(
+    ("address", "level", "words"),
+    [
+        ("", "ok", "2 workers on a Ray of this machine's own, as RAY_ADDRESS is not set"),
+        ("127.0.0.1:0", "fault", "no Ray cluster answers at RAY_ADDRESS 127.0.0.1:0"),
+        ("ray://127.0.0.1:10001", "fault", "expected host:port of a cluster's head"),
+    ],
+)
+def test_rays_cluster_is_looked_for(monkeypatch: pytest.MonkeyPatch, address: str, level: str, words: str) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    [finding] = found("executor", settings(runner__executor="ray"))
+    assert finding.level == level and words in finding.text

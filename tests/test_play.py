@@ -16,6 +16,7 @@ from little_shop import WANTED, LittleShop
 from structure import ROOT
 
 from stages.__main__ import main
+from stages.engines.base import Reply
 from stages.envs.base import Task
 from stages.envs.panel import write_panels
 from stages.envs.webshop.server import serve
@@ -222,6 +223,20 @@ def test_a_broken_environment_ends_it_as_the_machines_failure(
     assert play("--system", "base", "--task", "2") == 1
     said = capsys.readouterr().out
     assert "t3: step_faults" in said and "no evidence about the agent" in said
+
+
+def test_an_engine_that_fails_ends_it_as_the_machines_failure(
+    world: World,
+    play: Command,
+    engine: FakeEngine,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(engine, "poll", lambda: [Reply(engine.opened, "", "fault", 0, 0, 0, "HTTP 500 oh")])
+    assert play("--system", "base") == 1
+    said = capsys.readouterr().out
+    assert said.count("engine   HTTP 500 oh") == 2, "it is tried twice"
+    assert "no evidence about the agent" in said and "machine  HTTP 500 oh" in said
 
 
 # What is not there

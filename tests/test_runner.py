@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from ladder import AGENT, PLAY, FakeEngine, World, count, play, task, up
 
+from stages.engines.base import Reply
 from stages.hinting.retrieval import Retriever
 from stages.records import SCHEMA_VERSION, BankEntry, Message
 
@@ -155,6 +156,43 @@ def test_an_environment_that_stays_broken_is_the_machines_failure(tmp_path: Path
     mended = play(tmp_path, tasks, again, FakeEngine(up))
     assert again.resets == ["t1"], "what the machine broke is played again, and nothing else"
     assert all(e.success for e in mended)
+
+
+class Failing(FakeEngine):
+    """The request of a conversation's second turn fails, `times` times for a task that climbs `steps`."""
+
+    def __init__(self, steps: int, times: int) -> None:
+        super().__init__(up)
+        self.goal, self.times = f"climb {steps}", times
+
+    def poll(self) -> list[Reply]:
+        session, messages = self.waiting[-1]
+        if self.times and len(messages) > 2 and any(self.goal in message.content for message in messages):
+            self.waiting.pop()
+            self.times -= 1
+            return [Reply(session, "", "fault", 0, 0, 0, "no answer")]
+        return super().poll()
+
+
+def test_a_session_that_fails_is_played_again_from_the_start(tmp_path: Path) -> None:
+    world, engine = World(), Failing(steps=3, times=1)
+    episodes = play(tmp_path, [task(0), task(1, steps=3), task(2)], world, engine)
+    assert all(e.success and not e.machine_failure for e in episodes)
+    assert [e.steps for e in episodes] == [2, 3, 2]
+    assert Counter(world.resets) == {"t0": 1, "t1": 2, "t2": 1}
+    assert world.made == 3, "the environment is not to blame and is used again"
+    assert not engine.open_sessions
+
+
+def test_a_session_that_fails_again_is_the_machines_failure(tmp_path: Path) -> None:
+    tasks = [task(0), task(1, steps=3), task(2)]
+    engine = Failing(steps=3, times=2)
+    first, broken, last = play(tmp_path, tasks, World(), engine)
+    assert first.success and last.success and not engine.open_sessions
+    assert (broken.stop, broken.success, broken.turns, broken.machine_failure) == ("machine", False, [], "no answer")
+    again = World()
+    assert all(e.success for e in play(tmp_path, tasks, again, FakeEngine(up)))
+    assert again.resets == ["t1"]
 
 
 def test_an_episodes_draws_do_not_depend_on_its_neighbours(tmp_path: Path) -> None:

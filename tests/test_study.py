@@ -60,6 +60,21 @@ def test_what_was_not_written_is_resumed_and_what_was_is_played_anew(world: Worl
     assert (facts["resumed"], len(world.resets)) == (0, 4)
 
 
+def test_where_a_server_is_does_not_make_other_episodes_and_its_model_does(world: World) -> None:
+    def resumed(**server: object) -> object:
+        settings = load(ROOT / "params.yaml")
+        engine = settings.engine.model_copy(
+            update={"kind": "server", "server": settings.engine.server.model_copy(update=server)}
+        )
+        return Runner(settings.model_copy(update={"engine": engine}), "alfworld", "react", System("base")).play("dev")[
+            1
+        ]["resumed"]
+
+    assert resumed(model="small") == 0
+    assert resumed(model="small", url="http://elsewhere/v1", key_variable="OTHER", timeout=1.0, retries=0) == 2
+    assert resumed(model="large") == 0
+
+
 def test_a_missing_base_model_is_named(world: World) -> None:
     Path("data/base/model/identity.json").unlink()
     with pytest.raises(StudyError, match=r"identity\.json: no such file; run `dvc repro base`"):

@@ -244,7 +244,7 @@ def strong_adapter(base: Path, out: Path) -> None:
 def test_the_merged_model_says_what_peft_says(
     name: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(cpu, "number_format", lambda: torch.float32)
+    monkeypatch.setattr(cpu, "number_format", lambda dtype: torch.float32)
     base, adapter, merged = request.getfixturevalue(name), tmp_path / "adapter", tmp_path / "merged"
     strong_adapter(base, adapter)
     digest = merge(base, adapter, merged)
@@ -261,7 +261,7 @@ def test_the_merged_model_says_what_peft_says(
     apart = (wanted - untouched).std()
     assert (wanted - found).std() < 0.05 * apart, "bf16 rounds the sum once: little next to what the adapter changes"
 
-    engine = cpu.CpuEngine(merged, None, slots=1, context=512, max_new_tokens=4, temperature=0.0, stop=())
+    engine = cpu.CpuEngine(merged, None, dtype="auto", slots=1, context=512, max_new_tokens=4, temperature=0.0, stop=())
     engine.submit(session := engine.open(0), [Message("user", "You see the inner tin.")])
     [reply] = engine.poll()
     assert reply.session == session
@@ -280,7 +280,9 @@ def test_merging_nothing_keeps_the_weights(tiny_llama: Path, tmp_path: Path) -> 
 
 def test_a_trained_adapter_loads_in_the_engine(trained: tuple[Path, list[dict[str, float]]], tiny_llama: Path) -> None:
     folder, _ = trained
-    engine = cpu.CpuEngine(tiny_llama, folder, slots=1, context=512, max_new_tokens=4, temperature=0.0, stop=())
+    engine = cpu.CpuEngine(
+        tiny_llama, folder, dtype="auto", slots=1, context=512, max_new_tokens=4, temperature=0.0, stop=()
+    )
     engine.submit(engine.open(0), [Message("user", "a")])
     assert engine.poll()[0].reply_tokens > 0
 

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from fake_vllm import LLM, LoRARequest, modules
+from talks import converse
 
 from stages.engines import cpu
-from stages.engines.base import Engine, EngineFault, Reply
+from stages.engines.base import EngineFault
 from stages.engines.vllm import VllmEngine
 from stages.records import Message
 
 pytest_plugins = ["tiny"]
 
-TALKS = (("You see a box 1.", "Nothing happens.", "ok"), ("Hi.",), ("Look at the pan 2.", "The lamp 1 is on."))
-SETTINGS: dict[str, Any] = {"slots": 3, "context": 512, "max_new_tokens": 16, "temperature": 0.0, "stop": ("th",)}
+SETTINGS: dict[str, Any] = {
+    "dtype": "auto",
+    "slots": 3,
+    "context": 512,
+    "max_new_tokens": 16,
+    "temperature": 0.0,
+    "stop": ("th",),
+}
 
 
 @pytest.fixture
@@ -34,30 +40,10 @@ def make(base: Path, adapter: Path | None = None, **changes: Any) -> VllmEngine:
     return VllmEngine(base, adapter, gpu_memory=0.5, tensor_parallel=1, **{**SETTINGS, **changes})
 
 
-def converse(engine: Engine, talks: Sequence[Sequence[str]] = TALKS) -> list[list[Reply]]:
-    """All conversations at once; the replies of each, in order."""
-    sessions = {engine.open(number): number for number in range(len(talks))}
-    spoken = [[Message("system", "You act."), Message("user", talk[0])] for talk in talks]
-    replies: list[list[Reply]] = [[] for _ in talks]
-    for session, number in sessions.items():
-        engine.submit(session, spoken[number])
-    left = sum(map(len, talks))
-    while left:
-        for reply in engine.poll():
-            number = sessions[reply.session]
-            replies[number].append(reply)
-            left -= 1
-            if len(replies[number]) < len(talks[number]):
-                said = talks[number][len(replies[number])]
-                spoken[number] += [Message("assistant", reply.text), Message("user", said)]
-                engine.submit(reply.session, spoken[number])
-    return replies
-
-
 def test_it_says_what_the_embedded_engine_says(
     tiny_qwen2: Path, fake_vllm: type[LLM], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cpu, "number_format", lambda: torch.float32)
+    monkeypatch.setattr(cpu, "number_format", lambda dtype: torch.float32)
     own, other = converse(make(tiny_qwen2)), converse(cpu.CpuEngine(tiny_qwen2, None, **SETTINGS))
     seen = [[(r.text, r.finish, r.prompt_tokens, r.reply_tokens) for r in talk] for talk in own]
     assert seen == [[(r.text, r.finish, r.prompt_tokens, r.reply_tokens) for r in talk] for talk in other]
@@ -129,3 +115,8 @@ def test_a_failure_while_writing_is_the_engines(
     monkeypatch.setattr(fake_vllm.last.llm_engine, "step", step)
     with pytest.raises(EngineFault, match="failed while it was writing replies: out of memory"):
         engine.poll()
+
+
+def test_the_number_format_is_what_params_say(tiny_qwen2: Path, fake_vllm: type[LLM]) -> None:
+    assert (make(tiny_qwen2).name, fake_vllm.last.settings["dtype"]) == ("vllm-bfloat16", "bfloat16")
+    assert (make(tiny_qwen2, dtype="float32").name, fake_vllm.last.settings["dtype"]) == ("vllm-float32", "float32")

@@ -15,9 +15,10 @@ class EngineFault(RuntimeError):
 
 @dataclass(frozen=True)
 class Reply:
-    """What a session answered. `finish` is `stop`, `length` (cut at the token limit) or `context` (the prompt and a reply no
-    longer fit the window; `text` is empty). `prompt_tokens` is the whole prompt, `computed_tokens` what of it was encoded
-    for this turn and not kept from earlier ones."""
+    """What a session answered. `finish` is `stop`, `length` (cut at the token limit), `context` (the prompt and a reply no
+    longer fit the window; `text` is empty) or `fault` (this session's request failed, as `error` says, while the engine goes on with
+    others; `text` is empty). `prompt_tokens` is the whole prompt, `computed_tokens` what of it was encoded for this turn and not kept
+    from earlier ones."""
 
     session: int
     text: str
@@ -25,6 +26,7 @@ class Reply:
     prompt_tokens: int
     computed_tokens: int
     reply_tokens: int
+    error: str = ""
 
 
 class Engine(Protocol):
@@ -35,7 +37,7 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str:
-        """Engine and number format, as it stands in records."""
+        """Engine and number format (of a server: the model's name there), as it stands in records."""
         ...
 
     def open(self, seed: int) -> int:

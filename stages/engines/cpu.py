@@ -1,44 +1,62 @@
 """The embedded engine: continuous batching on a CPU, with every conversation's keys and values kept from turn to turn.
 
 Each pass takes one token of every reply that is being written and a stretch of every prompt that is waiting, in one ragged
-row. A finished reply's place is taken at once; nobody waits for the longest. Greedy replies do not depend on which
-conversations share a pass, up to the rounding of the number format (a matrix product's order of summation may change
+row. A finished reply's place is taken at once; nobody waits for the longest. What conversations open with alike is encoded once. Greedy replies
+do not depend on which conversations share a pass, up to the rounding of the number format (a matrix product's order of summation may change
 with the number of rows, so two nearly equal logits may swap).
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
 from stages.engines.base import EngineFault, Reply
+from stages.engines.blocks import BlockPool
 from stages.engines.conversation import Conversation
-from stages.engines.ragged import BLOCK, NAME, BlockPool, Layout
+from stages.engines.kernel import BLOCK
+from stages.engines.ragged import NAME, Layout, pack
+from stages.numbers import multiplies_bf16
 from stages.records import Message
 
-_PROMPT_TOKENS = 512  # of waiting prompts a pass at most; bounds memory, and replies go on meanwhile
+_PASS_TOKENS = 512  # a pass at most; bounds memory, and replies go on while long prompts are encoded
 
 
 @dataclass
 class _Session(Conversation):
-    """One conversation, of whose `ids` the first `cached` are encoded, in the pool's `blocks`."""
+    """One conversation, of whose `ids` the first `cached` are encoded, in the pool's `blocks`. `computed` counts the tokens of the prompt
+    that were encoded for this reply, `opening` those of the conversation's first prompt."""
 
     generator: torch.Generator = field(default_factory=torch.Generator)
     blocks: list[int] = field(default_factory=list)
     cached: int = 0
     computed: int = 0
+    opening: int = 0
     waiting: bool = False
 
+    @property
+    def missing(self) -> int:
+        return len(self.ids) - self.cached
 
-def number_format() -> torch.dtype:
-    """bf16 where the processor multiplies it natively, else fp32 (bf16 would be emulated, and slower)."""
-    capabilities = torch.cpu.get_capabilities()
-    native = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16")
-    return torch.bfloat16 if native else torch.float32
+    def next_block(self) -> tuple[int, ...]:
+        """The ids up to the end of the block that comes next, if it is a whole one of the opening, begun at its beginning; else none."""
+        end = self.cached + BLOCK
+        # One token of the prompt is left to encode: the reply begins with what the model says after it.
+        return tuple(self.ids[:end]) if self.cached % BLOCK == 0 and end < self.opening else ()
+
+
+def number_format(dtype: str) -> torch.dtype:
+    """The format that params.yaml names; `auto` is bf16 where the processor multiplies it natively, else fp32 (bf16 would be emulated,
+    and slower)."""
+    if dtype == "auto":
+        return torch.bfloat16 if multiplies_bf16() else torch.float32
+    return {"bfloat16": torch.bfloat16, "float32": torch.float32}[dtype]
 
 
 def load_model(base: Path, adapter: Path | None, dtype: torch.dtype) -> Any:
@@ -57,7 +75,15 @@ def load_model(base: Path, adapter: Path | None, dtype: torch.dtype) -> Any:
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise EngineFault(f"cannot load the model {base} with adapter {adapter}: {error}; run `dvc repro`") from error
     weights: Any = model
-    return weights.to(dtype).eval()
+    weights = weights.to(dtype).eval()
+    if dtype == torch.bfloat16 and multiplies_bf16():
+        pack(weights)
+    return weights
+
+
+def _is_memory(error: Exception) -> bool:
+    """Whether an error says that memory is short; torch has no type of its own for it on a CPU."""
+    return isinstance(error, MemoryError) or "not enough memory" in str(error) or "can't allocate memory" in str(error)
 
 
 class CpuEngine:
@@ -68,6 +94,7 @@ class CpuEngine:
         base: Path,
         adapter: Path | None,
         *,
+        dtype: str,
         slots: int,
         context: int,
         max_new_tokens: int,
@@ -76,8 +103,8 @@ class CpuEngine:
     ) -> None:
         from transformers import AutoTokenizer
 
-        dtype = number_format()
-        self._model = load_model(base, adapter, dtype)
+        numbers = number_format(dtype)
+        self._model = load_model(base, adapter, numbers)
         try:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(base)
         except (OSError, ValueError) as error:
@@ -88,13 +115,28 @@ class CpuEngine:
         self._stop = tuple(stop)
         self._slots = slots
         self._eos = int(self._tokenizer.eos_token_id)
-        config = self._model.config
-        dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        blocks = slots * -(-self._context // BLOCK)
-        self._pool = BlockPool(config.num_hidden_layers, blocks, config.num_key_value_heads, dim, dtype)
+        self._width = _PASS_TOKENS
+        self._short = False
+        self._pool = self._make_pool(numbers)
         self._sessions: dict[int, _Session] = {}
         self._opened = 0
-        self._format = str(dtype).removeprefix("torch.")
+        self._format = str(numbers).removeprefix("torch.")
+
+    def _make_pool(self, numbers: torch.dtype) -> BlockPool:
+        """Room for all slots at full length; where there is no memory for it, for half as many."""
+        config = self._model.config
+        dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        while True:
+            blocks = self._slots * -(-self._context // BLOCK)
+            try:
+                return BlockPool(config.num_hidden_layers, blocks, config.num_key_value_heads, dim, numbers)
+            except (RuntimeError, MemoryError) as error:
+                if not _is_memory(error) or self._slots == 1:
+                    raise EngineFault(
+                        f"no memory for {self._slots} episodes of {self._context} tokens: {error}"
+                    ) from error
+                self._slots //= 2
+                tqdm.write(f"engine: memory is short, {self._slots} episodes at once", file=sys.stderr)
 
     @property
     def slots(self) -> int:
@@ -117,7 +159,8 @@ class CpuEngine:
     def submit(self, session: int, messages: Sequence[Message]) -> None:
         state = self._sessions[session]
         state.ask(self._tokenizer, messages)
-        state.computed = state.prompt_end - state.cached
+        state.opening = state.opening or state.prompt_end
+        state.computed = 0
         state.waiting = True
 
     @torch.inference_mode()
@@ -134,62 +177,87 @@ class CpuEngine:
         return done
 
     def _pass(self) -> list[Reply]:
-        """One forward pass; the replies it finished."""
-        waiting = {n: s for n, s in self._sessions.items() if s.waiting}
-        writing = [n for n, s in waiting.items() if len(s.ids) - s.cached == 1]
-        segments: list[tuple[int, int]] = []
-        room = _PROMPT_TOKENS
-        for number, state in waiting.items():
-            missing = len(state.ids) - state.cached
-            if missing > 1 and room > 0:
-                segments.append((number, min(missing, room)))
-                room -= segments[-1][1]
-        hidden = self._forward([waiting[n] for n in writing], [(waiting[n], k) for n, k in segments])
-        ends = list(range(len(writing)))
-        numbers = list(writing)
-        position = len(writing)
-        for number, taken in segments:
+        """One forward pass; the replies it finished. Where memory is short, half as many tokens, from then on."""
+        stretches = self._plan()
+        try:
+            hidden = self._forward(stretches)
+        except (RuntimeError, MemoryError) as error:
+            if not _is_memory(error) or self._width == 1:
+                raise EngineFault(f"the model failed on {sum(k for _, k in stretches)} tokens: {error}") from error
+            self._width = min(self._width, sum(k for _, k in stretches)) // 2 or 1
+            if not self._short:
+                tqdm.write("engine: memory is short, smaller passes from here on", file=sys.stderr)
+            self._short = True
+            return []
+        ends, numbers, position = [], [], -1
+        for number, taken in stretches:
             position += taken
-            if waiting[number].cached == len(waiting[number].ids):
-                ends.append(position - 1)
+            self._encoded(self._sessions[number], taken)
+            if not self._sessions[number].missing:
+                ends.append(position)
                 numbers.append(number)
         if not numbers:
             return []
         logits = self._model.get_output_embeddings()(hidden[ends]).float()
         return [r for n, t in zip(numbers, self._choose(logits, numbers), strict=True) if (r := self._grow(n, t))]
 
-    def _forward(self, writing: list[_Session], segments: list[tuple[_Session, int]]) -> torch.Tensor:
-        """Encode one token of each `writing` session and `k` of each segment; final hidden states [tokens, width]."""
+    def _plan(self) -> list[tuple[int, int]]:
+        """Whose tokens the next pass takes, and how many: replies first, then prompts as far as there is room.
+
+        A long prompt is cut at the ends of blocks. One that opens as another of this pass waits until it can use that one's blocks.
+        """
+        waiting = [(n, s) for n, s in self._sessions.items() if s.waiting]
+        plan = [(n, 1) for n, s in waiting if s.missing == 1][: self._width]
+        room = self._width - len(plan)
+        begun = set()
+        for number, state in waiting:
+            if state.missing == 1 or not room:
+                continue
+            self._adopt(state)
+            opening = state.next_block()
+            if opening and opening in begun:
+                continue
+            begun.add(opening)
+            taken = state.missing
+            if taken > room:
+                taken = max((state.cached + room) // BLOCK * BLOCK - state.cached, 0) or min(room, BLOCK)
+            plan.append((number, taken))
+            room -= taken
+        return plan
+
+    def _adopt(self, state: _Session) -> None:
+        """Use the blocks that others have encoded of the same opening."""
+        while (ids := state.next_block()) and (block := self._pool.share(ids)) is not None:
+            state.blocks.append(block)
+            state.cached += BLOCK
+
+    def _encoded(self, state: _Session, taken: int) -> None:
+        """Count what a pass has encoded, and let others use the blocks of an opening."""
+        first, state.cached = state.cached, state.cached + taken
+        state.computed += max(0, min(state.cached, state.prompt_end) - first)
+        for block in range(first // BLOCK, min(state.cached, state.opening) // BLOCK):
+            self._pool.publish(state.blocks[block], state.ids[: (block + 1) * BLOCK])
+
+    def _forward(self, stretches: list[tuple[int, int]]) -> torch.Tensor:
+        """Encode the next `k` tokens of each session; final hidden states [tokens, width]."""
         ids: list[int] = []
         positions: list[int] = []
-        blocks: list[int] = []
-        stretches = []
-        for state, k in [(s, 1) for s in writing] + segments:
+        rows: list[tuple[int, int, int, int]] = []
+        tables: list[int] = []
+        for number, k in stretches:
+            state = self._sessions[number]
             end = state.cached + k
             while len(state.blocks) * BLOCK < end:
                 state.blocks.append(self._pool.take())
+            rows.append((len(ids), state.cached, k, len(tables)))
             ids += state.ids[state.cached : end]
             positions += range(state.cached, end)
-            blocks += [state.blocks[p // BLOCK] for p in range(state.cached, end)]
-            stretches.append((state.blocks[: -(-end // BLOCK)], state.cached, k))
-            state.cached = end
-        place = torch.tensor(positions)
-        owner, length = self._looks(writing)
-        layout = Layout(
-            self._pool, torch.tensor(blocks), place % BLOCK, len(writing), owner, length, stretches[len(writing) :]
-        )
+            tables += state.blocks
+        layout = Layout(self._pool, torch.tensor(rows), torch.tensor(tables))
         body = self._model.get_decoder()
-        out = body(input_ids=torch.tensor([ids]), position_ids=place[None], use_cache=False, layout=layout)
+        places = torch.tensor([positions])
+        out = body(input_ids=torch.tensor([ids]), position_ids=places, use_cache=False, layout=layout)
         return out.last_hidden_state[0]  # type: ignore[no-any-return]
-
-    def _looks(self, writing: list[_Session]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Who looks into each block in use, and how many positions there are from its first to that conversation's end."""
-        owner = torch.full((self._pool.used,), len(writing))
-        length = torch.zeros(self._pool.used, dtype=torch.long)
-        for row, state in enumerate(writing):
-            owner[state.blocks] = row
-            length[state.blocks] = torch.arange(len(state.blocks)).mul_(-BLOCK).add_(state.cached)
-        return owner, length
 
     def _choose(self, logits: torch.Tensor, numbers: list[int]) -> list[int]:
         """The next token of each session: the likeliest, or a draw of the session's own generator."""

@@ -39,6 +39,7 @@ class VllmEngine:
         base: Path,
         adapter: Path | None,
         *,
+        dtype: str,
         slots: int,
         context: int,
         max_new_tokens: int,
@@ -53,13 +54,14 @@ class VllmEngine:
         except ImportError as error:
             raise EngineFault(f"engine.kind vllm needs a GPU and the extra: pip install '.[gpu]' ({error})") from error
         self._vllm: Any = vllm
+        self._format = "bfloat16" if dtype == "auto" else dtype
         self._context, self._max_new, self._temperature = context, max_new_tokens, temperature
         self._stop, self._slots = list(stop), slots
         self._adapter = LoRARequest("student", 1, str(adapter)) if adapter else None
         try:
             self._llm: Any = vllm.LLM(
                 model=str(base),
-                dtype="bfloat16",
+                dtype=self._format,
                 max_model_len=context,
                 max_num_seqs=slots,
                 gpu_memory_utilization=gpu_memory,
@@ -86,7 +88,7 @@ class VllmEngine:
 
     @property
     def name(self) -> str:
-        return "vllm-bfloat16"
+        return f"vllm-{self._format}"
 
     def open(self, seed: int) -> int:
         if len(self._sessions) == self._slots:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from tqdm import tqdm
@@ -17,7 +17,7 @@ from stages.hinting.retrieval import Retrieved, Retriever
 from stages.records import SCHEMA_VERSION, Episode, Message, Part, Turn
 from stages.runner.journal import Journal
 
-ATTEMPTS = 2  # at a task whose environment fails, before the failure is recorded as the machine's
+ATTEMPTS = 2  # at a task whose environment or session fails, before the failure is recorded as the machine's
 
 
 @dataclass(frozen=True)
@@ -37,18 +37,24 @@ class Play:
 
 
 @dataclass
-class _Live:
-    """One running episode. `prompt` are its first messages; the first `elided` turns are left out of what follows them."""
+class _Course:
+    """How an episode has gone so far: what its record is made of."""
 
     task: Task
     category: str
-    env: Environment
-    session: int
     hints: Retrieved
     seen: Observation
     opening: str
-    prompt: list[Message]
     turns: list[Turn] = field(default_factory=list)
+
+
+@dataclass(kw_only=True)
+class _Live(_Course):
+    """One running episode. `prompt` are its first messages; the first `elided` turns are left out of what follows them."""
+
+    env: Environment
+    prompt: list[Message]
+    session: int = 0
     elided: int = 0
 
     def messages(self) -> list[Message]:
@@ -73,22 +79,29 @@ def play_tasks(
 ) -> list[Episode]:
     """Episodes of all tasks, in the tasks' order; those the journal holds are not played again. `category` says what a task's hints and
     examples are chosen by."""
-    rollout = _Rollout(play, agent, engine, make_env, category, retriever, journal.key)
+    rollout = Rollout(play, agent, engine, make_env, category, retriever, journal.key)
+    return collect(tasks, play, journal, rollout.episodes)
+
+
+def collect(
+    tasks: Sequence[Task], play: Play, journal: Journal, episodes: Callable[[list[Task]], Iterable[Episode]]
+) -> list[Episode]:
+    """Episodes of all tasks, in the tasks' order. `episodes` plays those that the journal does not hold, the last of its list first; each goes
+    to the journal as soon as it ends, but for the machine's failures, which another run may mend."""
     done = {e.task_id: e for e in journal.finished.values()}
     waiting = [task for task in tasks if task.task_id not in done][::-1]
     name = f"{play.system} on {' and '.join(play.panels)}"
     with tqdm(total=len(tasks), initial=len(done), desc=name, unit="episode", disable=None) as bar:
-        while waiting or rollout.live:
-            for episode in rollout.advance(waiting):
-                done[episode.task_id] = episode
-                if not episode.machine_failure:
-                    journal.add(episode)
-                bar.update()
-                bar.set_postfix(successes=sum(e.success for e in done.values()))
+        for episode in episodes(waiting):
+            done[episode.task_id] = episode
+            if not episode.machine_failure:
+                journal.add(episode)
+            bar.update()
+            bar.set_postfix(successes=sum(e.success for e in done.values()))
     return [done[task.task_id] for task in tasks]
 
 
-class _Rollout:
+class Rollout:
     """The running episodes and the pool of environments they are played in."""
 
     def __init__(
@@ -107,6 +120,11 @@ class _Rollout:
         self.live: dict[int, _Live] = {}
         self.attempts: dict[str, int] = {}
 
+    def episodes(self, waiting: list[Task]) -> Iterator[Episode]:
+        """Play all tasks of `waiting`, which empties; episodes come as they end."""
+        while waiting or self.live:
+            yield from self.advance(waiting)
+
     def advance(self, waiting: list[Task]) -> list[Episode]:
         """Fill free slots from the end of `waiting`, take the next replies, and return the episodes that ended."""
         ended = []
@@ -122,12 +140,12 @@ class _Rollout:
         try:
             seen = env.reset(task)
         except EnvironmentFault as fault:
-            return self._failed(task, env, fault, waiting)
+            return self._failed(task, str(fault), waiting)
         category = self.category(task)
         hints = self.retriever.retrieve(task.task_id, category)
         examples = shots(task.env, category, self.play.shots)
         prompt = self.agent.prompt(task.env, seen.text, hints.texts, examples).messages()
-        live = _Live(task, category, env, 0, hints, seen, seen.text, prompt)
+        live = _Live(task, category, hints, seen, seen.text, env=env, prompt=prompt)
         self._open(live)
         return []
 
@@ -144,6 +162,10 @@ class _Rollout:
     def _answer(self, live: _Live, reply: Reply, waiting: list[Task]) -> list[Episode]:
         if reply.finish == "context":
             return self._elide(live)
+        if reply.finish == "fault":
+            self._close(live)
+            self.pool.append(live.env)  # which is as good as ever
+            return self._failed(live.task, reply.error, waiting)
         decision = self.agent.parse(reply.text)
         offered = list(live.seen.admissible)
         ask_again = bool(decision.fault) and self._corrections_left(live)
@@ -155,7 +177,7 @@ class _Rollout:
                 live.seen = live.env.step(decision.action)
             except EnvironmentFault as fault:
                 self._close(live)
-                return self._failed(live.task, live.env, fault, waiting)
+                return self._failed(live.task, str(fault), waiting)
             text, valid = live.seen.text, live.seen.valid
         live.turns.append(
             Turn(
@@ -209,18 +231,21 @@ class _Rollout:
         self.pool.append(live.env)
         return self._episode(live, stop, "")
 
-    def _failed(self, task: Task, broken: Environment, fault: EnvironmentFault, waiting: list[Task]) -> list[Episode]:
-        """Try again in a fresh environment, or record the failure as the machine's. The broken one is used no more."""
+    def _failed(self, task: Task, failure: str, waiting: list[Task]) -> list[Episode]:
+        """Try again from the start, or record the failure as the machine's. An environment that broke is used no more."""
         self.attempts[task.task_id] = self.attempts.get(task.task_id, 0) + 1
         if self.attempts[task.task_id] < ATTEMPTS:
             waiting.append(task)
             return []
-        nothing = Observation("", (), 0.0, False, False)
-        unplayed = _Live(task, self.category(task), broken, 0, Retrieved(), nothing, "", [])
-        return [self._episode(unplayed, "machine", str(fault))]
+        return [self.unplayed(task, failure)]
 
-    def _episode(self, live: _Live, stop: str, failure: str) -> Episode:
-        play, task, turns, seen, hints = self.play, live.task, live.turns, live.seen, live.hints
+    def unplayed(self, task: Task, failure: str) -> Episode:
+        """The record of a task that the machine failed at, and why."""
+        nothing = Observation("", (), 0.0, False, False)
+        return self._episode(_Course(task, self.category(task), Retrieved(), nothing, ""), "machine", failure)
+
+    def _episode(self, course: _Course, stop: str, failure: str) -> Episode:
+        play, task, turns, seen, hints = self.play, course.task, course.turns, course.seen, course.hints
         return Episode(
             schema_version=SCHEMA_VERSION,
             episode_id=hashlib.sha256(f"{self.key}|{task.task_id}".encode()).hexdigest()[:16],
@@ -232,12 +257,12 @@ class _Rollout:
             panel=task.panel,
             panel_sha256=play.panels[task.panel],
             category=task.category,
-            category_used=live.category,
+            category_used=course.category,
             skill=task.skill,
             goal=task.goal,
             hint_ids=list(hints.entry_ids),
             hints=list(hints.texts),
-            opening=live.opening,
+            opening=course.opening,
             turns=turns,
             success=seen.done and seen.reward == 1.0,
             reward=seen.reward if seen.done else 0.0,

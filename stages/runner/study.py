@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 import json
 import platform
@@ -14,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from stages.agents import get
+from stages.engines import opening
 from stages.engines.base import Engine, EngineFault
-from stages.engines.cpu import CpuEngine
-from stages.engines.vllm import VllmEngine
-from stages.envs.base import EnvironmentFault
+from stages.envs.base import EnvironmentFault, Task
 from stages.envs.panel import PanelError, load_panel
 from stages.envs.registry import category_reader, make
 from stages.files import atomic, replacing
@@ -27,6 +27,7 @@ from stages.process import die_with_parent
 from stages.records import BankEntry, Episode, RecordError, read, write
 from stages.runner.episodes import Play, play_tasks
 from stages.runner.journal import Journal, JournalError
+from stages.runner.ray import Cast, RayFault, play_on_ray
 
 DATA = Path("data")
 JOURNALS = Path(".cache/journal")
@@ -40,7 +41,7 @@ class StudyError(RuntimeError):
     """What a system needs is not there: says which file and what to do."""
 
 
-FAULTS = (SettingsError, PanelError, RecordError, JournalError, EngineFault, EnvironmentFault, StudyError)
+FAULTS = (SettingsError, PanelError, RecordError, JournalError, EngineFault, EnvironmentFault, RayFault, StudyError)
 
 
 @dataclass(frozen=True)
@@ -55,22 +56,13 @@ class System:
 
 
 def open_engine(settings: Settings, agent: str, adapter: Path | None) -> Engine:
-    """The engine that params.yaml names, with the base model and, for a student, its adapter."""
-    engine = settings.engine
-    common: dict[str, Any] = {
-        "slots": engine.slots,
-        "context": engine.context,
-        "max_new_tokens": engine.max_new_tokens,
-        "temperature": engine.temperature,
-        "stop": get(agent).stop,
-    }
-    if engine.kind == "vllm":
-        return VllmEngine(BASE, adapter, **common, **engine.vllm.model_dump())
-    return CpuEngine(BASE, adapter, **common)
+    """The engine that params.yaml names, with the base model and, for a student, its adapter; replies end where the agent's do."""
+    return opening.open_engine(settings.engine, BASE, adapter, get(agent).stop)
 
 
 def model_id(adapter: Path | None) -> str:
-    """What identifies the weights: source and digest of the base, digest of the adapter."""
+    """What identifies the weights: source and digest of the base, digest of the adapter. A server is taken at its word that what it
+    serves under these names are these weights."""
     path = BASE / "identity.json"
     if not path.is_file():
         raise StudyError(f"{path}: no such file; run `dvc repro base`")
@@ -112,22 +104,24 @@ class Runner:
         with Journal(JOURNALS, self._identity(play), code_sha256()) as journal:
             self._journals.append(journal)
             resumed = len(journal.finished)
-            if self._engine is None:
-                self._engine = open_engine(self.settings, self.agent, self.system.adapter)
+            player = self._player(play, root)
             start = time.monotonic()
-            episodes = play_tasks(
-                tasks,
-                play,
-                get(self.agent),
-                self._engine,
-                lambda: make(self.env, root),
-                self.category,
-                self.retriever,
-                journal,
-            )
+            episodes = player(tasks, journal)
             seconds = time.monotonic() - start
         runs = {name: [e for e in episodes if e.panel == name] for name in panels}
         return runs, _run_facts(episodes, resumed, seconds)
+
+    def _player(self, play: Play, root: Path) -> Callable[[list[Task], Journal], list[Episode]]:
+        """What plays tasks where `runner.executor` says: this process, its engine opened, or the workers of a cluster."""
+        settings, agent, make_env = self.settings, get(self.agent), functools.partial(make, self.env, root)
+        opener = functools.partial(open_engine, settings, self.agent, self.system.adapter)
+        category, retriever = self.category, self.retriever
+        if settings.runner.executor == "ray":
+            gpus = settings.engine.vllm.tensor_parallel if settings.engine.kind == "vllm" else 0
+            cast = Cast(play, agent, opener, make_env, category, retriever, root)
+            return lambda tasks, journal: play_on_ray(tasks, cast, journal, settings.runner.ray.workers, gpus)
+        engine = self._engine = self._engine or opener()
+        return lambda tasks, journal: play_tasks(tasks, play, agent, engine, make_env, category, retriever, journal)
 
     def rules(self, panels: dict[str, str]) -> Play:
         """What plays, by which limits; `panels` maps the names of the panels to their hashes."""
@@ -156,7 +150,7 @@ class Runner:
             journal.discard()
 
     def _identity(self, play: Play) -> dict[str, Any]:
-        """All that determines an episode."""
+        """All that determines an episode. Where a server is and how long it is waited for do not, its model's name does."""
         return {
             "play": vars(play),
             "env": self.env,
@@ -164,7 +158,9 @@ class Runner:
             "retrieval": self.system.retrieval,
             "bank": self._bank,
             "k": self.settings.hints.k,
-            "engine": self.settings.engine.model_dump(),
+            "engine": self.settings.engine.model_dump(
+                exclude={"server": {"url", "key_variable", "timeout", "retries"}}
+            ),
             "category": self.settings.agent.category,
         }
 
@@ -172,7 +168,7 @@ class Runner:
 def code_sha256() -> str:
     """Digest of the code that episodes depend on, so that a stage that was killed, edited and run again does not take up old ones."""
     digest = hashlib.sha256()
-    for path in sorted(p for part in PLAYING for p in (CODE / part).rglob("*.py")):
+    for path in sorted(p for part in PLAYING for p in (CODE / part).rglob("*") if p.suffix in (".py", ".cpp")):
         digest.update(path.relative_to(CODE).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()
 

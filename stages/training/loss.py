@@ -40,6 +40,8 @@ class SupervisedTrainer(SFTTrainer):
         self.curve: list[dict[str, float]] = []
         self._tokens = 0
         super().__init__(**settings)
+        # Dropout on a CPU draws from the generator that orders the data: launched processes begin an epoch with the first one's.
+        self.accelerator.rng_types = ["torch"]
         adapted: Any = self.model
         supervise(adapted.get_base_model(), self.args.label_smoothing_factor)
 

@@ -1,7 +1,8 @@
 """One LoRA trainer, for the warm-up and for the students: TRL's SFTTrainer on conversations whose mask is made here.
 
 The ids and labels come from `stages.chat`, so that loss falls on assistant tokens only and on exactly the ids the engine
-produces. The base stays frozen in bf16; adapters train in fp32 under bf16 autocast and are saved in bf16.
+produces. The base stays frozen in bf16; adapters train in fp32 under bf16 autocast and are saved in bf16. On a processor that does not
+multiply bf16 natively all is in fp32 until it is saved.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.chat import Encoded
+from stages.numbers import multiplies_bf16
 from stages.params import Training
 from stages.training.pretrained import weights_digest
 
@@ -35,7 +37,7 @@ def _config(recipe: Training, seed: int, folder: str) -> Any:
     import torch
     from trl.trainer.sft_config import SFTConfig
 
-    return SFTConfig(
+    config = SFTConfig(
         output_dir=folder,
         num_train_epochs=recipe.epochs,
         learning_rate=recipe.learning_rate,
@@ -51,9 +53,10 @@ def _config(recipe: Training, seed: int, folder: str) -> Any:
         train_sampling_strategy="group_by_length",
         # Few different shapes: the allocator and the matrix kernels can use their memory again.
         pad_to_multiple_of=64,
-        bf16=True,
+        bf16=multiplies_bf16(),
         use_cpu=not torch.cuda.is_available(),
         gradient_checkpointing=recipe.gradient_checkpointing,
+        ddp_find_unused_parameters=False,  # every adapter has its part in every loss
         seed=seed,
         data_seed=seed,
         logging_steps=5,
@@ -62,6 +65,9 @@ def _config(recipe: Training, seed: int, folder: str) -> Any:
         report_to=[],
         disable_tqdm=None if os.isatty(2) else True,
     )
+    # A process has one GPU; more of them are for `launch`, and not for DataParallel, whose copies of a model would share one's loss.
+    config._n_gpu = min(config.n_gpu, 1)
+    return config
 
 
 def _load(base: Path, quantize: str) -> tuple[Any, Any]:
@@ -78,13 +84,15 @@ def _load(base: Path, quantize: str) -> tuple[Any, Any]:
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=torch.bfloat16,
+            bnb_4bit_quant_storage=torch.bfloat16,  # FSDP shards floats only; the numbers are the same
         )
     try:
         tokenizer = AutoTokenizer.from_pretrained(base)
-        return AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16, **options), tokenizer
+        dtype = torch.bfloat16 if multiplies_bf16() else torch.float32
+        return AutoModelForCausalLM.from_pretrained(base, dtype=dtype, **options), tokenizer
     except ImportError as error:
         raise TrainingError(
-            f"quantize: {quantize} needs a GPU and the extra: pip install 'hintdistill[gpu]' ({error})"
+            f"quantize: {quantize} needs bitsandbytes, of the extra: pip install 'hintdistill[gpu]' ({error})"
         ) from error
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise TrainingError(f"cannot load the model {base}: {error}; run `dvc repro`") from error

@@ -1,0 +1,36 @@
+"""The engine that the settings name, by its kind. Each is imported only when it is asked for: a server's needs no torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from stages import params
+from stages.engines.base import Engine
+
+
+def open_engine(settings: params.Engine, base: Path, adapter: Path | None, stop: Sequence[str]) -> Engine:
+    """With the base model and, for a student, its adapter; replies end before any of the `stop` strings.
+
+    A server has both already, in its own number format: the base under the name in the settings, the student under the name of the folder
+    that holds `adapter`. Raises `EngineFault` when an engine, or what it loads, cannot be had.
+    """
+    common: dict[str, Any] = {
+        "slots": settings.slots,
+        "context": settings.context,
+        "max_new_tokens": settings.max_new_tokens,
+        "temperature": settings.temperature,
+        "stop": stop,
+    }
+    if settings.kind == "server":
+        from stages.engines.server import ServerEngine
+
+        return ServerEngine(settings.server, adapter, **common)
+    if settings.kind == "vllm":
+        from stages.engines.vllm import VllmEngine
+
+        return VllmEngine(base, adapter, dtype=settings.dtype, **common, **settings.vllm.model_dump())
+    from stages.engines.cpu import CpuEngine
+
+    return CpuEngine(base, adapter, dtype=settings.dtype, **common)
