@@ -84,6 +84,10 @@ def expected(files: engines.Files) -> list[list[str]]:
     return _replies(Plain(files))
 
 
+def test_the_embedded_engine_is_given_the_same_work(files: engines.Files, expected: list[list[str]]) -> None:
+    assert _replies(engines.ours(files)) == expected
+
+
 def test_lockstep_replies_are_those_of_each_conversation_by_itself(
     files: engines.Files, expected: list[list[str]]
 ) -> None:

@@ -18,6 +18,8 @@ from stages.engines.base import Reply
 from stages.engines.conversation import Conversation
 from stages.records import Message
 
+GGUF_KINDS = ("F16", "Q8_0")
+
 
 @dataclass(frozen=True)
 class Files:
@@ -73,7 +75,14 @@ def ours(files: Files) -> Any:
     from stages.engines.cpu import CpuEngine
 
     return CpuEngine(
-        files.folder, None, slots=files.slots, context=CONTEXT, max_new_tokens=REPLY, temperature=0.0, stop=()
+        files.folder,
+        None,
+        dtype=str(files.dtype).removeprefix("torch."),
+        slots=files.slots,
+        context=CONTEXT,
+        max_new_tokens=REPLY,
+        temperature=0.0,
+        stop=(),
     )
 
 
@@ -244,6 +253,4 @@ class OpenVino(ByTokens):
         while not done:
             self._pipeline.step()
             done = [s for s, handle in self._running.items() if handle.get_status() == self._finished]
-        return [
-            (s, self.tokenizer.decode(self._running.pop(s).read_all()[0].generated_ids)) for s in done
-        ]
+        return [(s, self.tokenizer.decode(self._running.pop(s).read_all()[0].generated_ids)) for s in done]

@@ -5,22 +5,21 @@ int8 here is torch's dynamic quantisation (FBGEMM): weights quantised beforehand
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from common import best_seconds
 from torch.nn.functional import linear
 
-KINDS = ("plain", "packed", "int8")
 ROWS = (1, 16, 32, 150, 512)  # one reply, a batch of replies, a batch with a prompt's stretch, prompts
 LAYERS = {"qkv": (576, 960), "out": (576, 576), "gate, up": (576, 3072), "down": (1536, 576), "head": (576, 49152)}
 
 
-def measure(threads: int, dtype: torch.dtype) -> list[dict[str, Any]]:
+@torch.inference_mode()
+def measure(dtype: torch.dtype) -> list[dict[str, Any]]:
     """GFLOP/s of each layer's product for each number of rows; the LM head only for the rows that a pass gives it."""
-    torch.set_num_threads(threads)
     torch.manual_seed(0)
     found = []
     for rows in ROWS:
@@ -28,7 +27,7 @@ def measure(threads: int, dtype: torch.dtype) -> list[dict[str, Any]]:
             if layer != "head" or rows <= 32:
                 calls = _calls(torch.randn(rows, inputs), torch.randn(outputs, inputs) / inputs**0.5, dtype)
                 flops = 2e-9 * rows * inputs * outputs
-                speeds = {kind: flops / _seconds(call) for kind, call in calls.items()}
+                speeds = {kind: flops / best_seconds(call, 0.3) for kind, call in calls.items()}
                 found.append({"layer": layer, "rows": rows, "inputs": inputs, "outputs": outputs, **speeds})
     return found
 
@@ -52,15 +51,3 @@ def _int8(weight: torch.Tensor) -> torch.nn.Module:
         quantised = torch.ao.quantization.quantize_dynamic(torch.nn.Sequential(layer), {torch.nn.Linear})
     module: torch.nn.Module = quantised
     return module
-
-
-@torch.inference_mode()
-def _seconds(call: Callable[[], Any], least: float = 0.3) -> float:
-    """The shortest of the calls that fit into `least` seconds, after one that is not counted."""
-    call()
-    times: list[float] = []
-    while sum(times) < least:
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return min(times)

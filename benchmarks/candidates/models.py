@@ -87,7 +87,11 @@ def _add_tokenizer(writer: Any, folder: Path, config: dict[str, Any]) -> None:
     writer.add_token_list(vocabulary)
     writer.add_token_types([TokenType.CONTROL if token in special else TokenType.NORMAL for token in vocabulary])
     writer.add_token_merges(merges)
-    for kind, add in {"bos": writer.add_bos_token_id, "eos": writer.add_eos_token_id, "pad": writer.add_pad_token_id}.items():
+    for kind, add in {
+        "bos": writer.add_bos_token_id,
+        "eos": writer.add_eos_token_id,
+        "pad": writer.add_pad_token_id,
+    }.items():
         if config[f"{kind}_token_id"] is not None:
             add(config[f"{kind}_token_id"])
     writer.add_add_bos_token(False)

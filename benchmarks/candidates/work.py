@@ -31,11 +31,11 @@ class Recorded:
 
 @dataclass(frozen=True)
 class Done:
-    """What the work took. `wall` and `processor` are seconds (the latter summed over threads); `encoded` and `written` are tokens, the former those
+    """What the work took. Processor seconds are summed over threads; `encoded` and `written` are tokens, the former those
     that the prompts gained, so that an engine that encodes a prefix again or shares one has the same number."""
 
-    wall: float
-    processor: float
+    wall_seconds: float
+    processor_seconds: float
     turns: int
     encoded: int
     written: int
@@ -79,7 +79,12 @@ def play(engine: Engine, work: Sequence[Recorded]) -> Done:
                 said[session] += [Message("assistant", reply.text), observation]
                 engine.submit(session, said[session])
     return Done(
-        time.perf_counter() - start, _processor_seconds() - before, turns, encoded, written, [first[s] for s in sorted(first)]
+        time.perf_counter() - start,
+        _processor_seconds() - before,
+        turns,
+        encoded,
+        written,
+        [first[s] for s in sorted(first)],
     )
 
 
