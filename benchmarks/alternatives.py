@@ -77,7 +77,10 @@ def main() -> None:
         models.never_ending(base_model(), folder / "model")
         for kind in GGUF_KINDS:
             models.gguf_file(folder / "model", kind, folder / f"{kind}.gguf")
-        results = {name: _measure(name, folder, args) for name in args.only}
+        results: dict[str, dict[str, Any]] = {}
+        for name in args.only:
+            results[name] = _measure(name, folder, args)
+            print(f"{name}: {results[name].get('none') or results[name]['wall_seconds']}", file=sys.stderr, flush=True)
     _compare(results)
     show("Engines on the same conversations", [_row(name, figures) for name, figures in results.items()])
     dtype = number_format(load().engine)
@@ -108,7 +111,6 @@ def _measure(name: str, folder: Path, args: argparse.Namespace) -> dict[str, Any
     command = [sys.executable, __file__, "--play", name, str(folder)]
     for number in ("conversations", "turns", "threads"):
         command += [f"--{number}", str(getattr(args, number))]
-    print(f"{name} ...", file=sys.stderr, flush=True)
     threads = {"OMP_NUM_THREADS": str(args.threads)}
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, env=os.environ | threads)
