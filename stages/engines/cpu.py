@@ -282,6 +282,7 @@ class CpuEngine:
         """Take what was written after each token of a reply, as long as the guess that it rests on was right; the reply if that ends it."""
         state = self._sessions[number]
         for place, token in enumerate(written):
+            state.computed += int(state.cached < state.prompt_end)  # where it rests on a prompt's last token
             state.cached += 1
             if reply := self._grow(number, token):
                 return reply
