@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from common import base_model, config_of, number_format, record, show
@@ -29,6 +30,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from stages.engines.base import Engine, Reply
 from stages.engines.cpu import CpuEngine
+from stages.engines.drafting import Drafter
 from stages.params import Engine as Settings
 from stages.params import load
 from stages.records import Message
@@ -111,10 +113,11 @@ def conversations(base: Path, settings: Settings, tokens: int, passes: int) -> t
     tokenizer = AutoTokenizer.from_pretrained(base)
     prompts, short = ([prompt(tokenizer, seed, length) for seed in range(settings.slots)] for length in (tokens, 16))
     runs = []
-    with endless(base) as model:
+    # Without guesses: a pass writes one token of every session.
+    with endless(base) as model, mock.patch.object(Drafter, "draft", return_value=[]):
         for new in (1, 1 + passes):
             sizes = {"slots": settings.slots, "context": settings.context, "max_new_tokens": new}
-            engine = CpuEngine(model, None, **sizes, temperature=0.0, stop=())
+            engine = CpuEngine(model, None, dtype=settings.dtype, **sizes, temperature=0.0, stop=())
             talk(engine, short)  # whatever is compiled or packed at first use
             runs.append(talk(engine, prompts))
     return runs[0], runs[1]

@@ -35,7 +35,7 @@ from stages.runner.study import model_id, open_engine
 ENV, AGENT = "alfworld", "react"
 PANELS = Path("data/panels") / ENV
 SEQUENTIAL = "sequential"
-WARMUP_TASKS, WARMUP_TURNS = 4, 3
+WARMUP_TASKS, WARMUP_TURNS = 2, 3
 
 
 def drawn(panel: str, number: int) -> list[Task]:

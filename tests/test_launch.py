@@ -89,10 +89,15 @@ def trained(folder: Path) -> Trained:
 @pytest.fixture(scope="module")
 def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder, and workers that find the project and this folder's programs."""
+    before = {
+        number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+    }
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{ROOT / 'tests'}")
         patch.setenv("OMP_NUM_THREADS", "1")
         yield tmp_path_factory.mktemp("launch")
+    for number, handler in before.items():  # a launch puts its own in their place
+        signal.signal(number, handler)
 
 
 def jobs(folder: Path, base: Path, names: list[str]) -> str:

@@ -1,8 +1,8 @@
 """The embedded engine: continuous batching on a CPU, with every conversation's keys and values kept from turn to turn.
 
 Each pass takes one token of every reply that is being written and a stretch of every prompt that is waiting, in one ragged
-row. A finished reply's place is taken at once; nobody waits for the longest. What conversations open with alike is encoded once. Greedy replies
-do not depend on which conversations share a pass, up to the rounding of the number format (a matrix product's order of summation may change
+row. A finished reply's place is taken at once; nobody waits for the longest. What conversations open with alike is encoded once. Under greedy
+decoding a pass also checks guesses at the tokens after the next one (`drafting`). Greedy replies do not depend on which conversations share a pass, up to the rounding of the number format (a matrix product's order of summation may change
 with the number of rows, so two nearly equal logits may swap).
 """
 
@@ -20,6 +20,7 @@ from tqdm import tqdm
 from stages.engines.base import EngineFault, Reply
 from stages.engines.blocks import BlockPool
 from stages.engines.conversation import Conversation
+from stages.engines.drafting import Drafter
 from stages.engines.kernel import BLOCK
 from stages.engines.ragged import NAME, Layout, pack
 from stages.numbers import multiplies_bf16
@@ -31,7 +32,8 @@ _PASS_TOKENS = 512  # a pass at most; bounds memory, and replies go on while lon
 @dataclass
 class _Session(Conversation):
     """One conversation, of whose `ids` the first `cached` are encoded, in the pool's `blocks`. `computed` counts the tokens of the prompt
-    that were encoded for this reply, `opening` those of the conversation's first prompt."""
+    that were encoded for this reply; what another conversation had encoded counts too, so that the figure does not depend on who plays beside
+    it. `opening` is the length of the conversation's first prompt."""
 
     generator: torch.Generator = field(default_factory=torch.Generator)
     blocks: list[int] = field(default_factory=list)
@@ -116,7 +118,7 @@ class CpuEngine:
         self._slots = slots
         self._eos = int(self._tokenizer.eos_token_id)
         self._width = _PASS_TOKENS
-        self._short = False
+        self._drafter = Drafter()
         self._pool = self._make_pool(numbers)
         self._sessions: dict[int, _Session] = {}
         self._opened = 0
@@ -178,37 +180,33 @@ class CpuEngine:
 
     def _pass(self) -> list[Reply]:
         """One forward pass; the replies it finished. Where memory is short, half as many tokens, from then on."""
-        stretches = self._plan()
+        plan = self._plan()
+        tokens = sum(len(ids) for _, ids in plan)
         try:
-            hidden = self._forward(stretches)
+            hidden = self._forward(plan)
+            return self._take_in(plan, hidden)
         except (RuntimeError, MemoryError) as error:
-            if not _is_memory(error) or self._width == 1:
-                raise EngineFault(f"the model failed on {sum(k for _, k in stretches)} tokens: {error}") from error
-            self._width = min(self._width, sum(k for _, k in stretches)) // 2 or 1
-            if not self._short:
+            if not _is_memory(error) or tokens == 1:
+                raise EngineFault(f"the model failed on {tokens} tokens: {error}") from error
+            if self._width == _PASS_TOKENS:
                 tqdm.write("engine: memory is short, smaller passes from here on", file=sys.stderr)
-            self._short = True
+            self._width = min(self._width, tokens) // 2
             return []
-        ends, numbers, position = [], [], -1
-        for number, taken in stretches:
-            position += taken
-            self._encoded(self._sessions[number], taken)
-            if not self._sessions[number].missing:
-                ends.append(position)
-                numbers.append(number)
-        if not numbers:
-            return []
-        logits = self._model.get_output_embeddings()(hidden[ends]).float()
-        return [r for n, t in zip(numbers, self._choose(logits, numbers), strict=True) if (r := self._grow(n, t))]
 
-    def _plan(self) -> list[tuple[int, int]]:
-        """Whose tokens the next pass takes, and how many: replies first, then prompts as far as there is room.
+    def _plan(self) -> list[tuple[int, list[int]]]:
+        """Whose tokens the next pass takes, and which: replies first (the token written last, and a guess at those that follow), then
+        prompts as far as there is room.
 
         A long prompt is cut at the ends of blocks. One that opens as another of this pass waits until it can use that one's blocks.
         """
         waiting = [(n, s) for n, s in self._sessions.items() if s.waiting]
-        plan = [(n, 1) for n, s in waiting if s.missing == 1][: self._width]
-        room = self._width - len(plan)
+        writing = [(n, s) for n, s in waiting if s.missing == 1][: self._width]
+        room = self._width - len(writing)
+        plan = []
+        for number, state in writing:
+            guess = self._guess(state, room)
+            plan.append((number, [state.ids[-1], *guess]))
+            room -= len(guess)
         begun = set()
         for number, state in waiting:
             if state.missing == 1 or not room:
@@ -221,36 +219,35 @@ class CpuEngine:
             taken = state.missing
             if taken > room:
                 taken = max((state.cached + room) // BLOCK * BLOCK - state.cached, 0) or min(room, BLOCK)
-            plan.append((number, taken))
+            plan.append((number, state.ids[state.cached : state.cached + taken]))
             room -= taken
         return plan
+
+    def _guess(self, state: _Session, room: int) -> list[int]:
+        """How a reply may go on, no further than it may grow. None where tokens are drawn: the likeliest would not be what is written."""
+        left = self._max_new - (len(state.ids) - state.prompt_end) - 1
+        return self._drafter.draft(state.ids, min(room, left)) if self._temperature == 0 else []
 
     def _adopt(self, state: _Session) -> None:
         """Use the blocks that others have encoded of the same opening."""
         while (ids := state.next_block()) and (block := self._pool.share(ids)) is not None:
             state.blocks.append(block)
             state.cached += BLOCK
+            state.computed += BLOCK
 
-    def _encoded(self, state: _Session, taken: int) -> None:
-        """Count what a pass has encoded, and let others use the blocks of an opening."""
-        first, state.cached = state.cached, state.cached + taken
-        state.computed += max(0, min(state.cached, state.prompt_end) - first)
-        for block in range(first // BLOCK, min(state.cached, state.opening) // BLOCK):
-            self._pool.publish(state.blocks[block], state.ids[: (block + 1) * BLOCK])
-
-    def _forward(self, stretches: list[tuple[int, int]]) -> torch.Tensor:
-        """Encode the next `k` tokens of each session; final hidden states [tokens, width]."""
+    def _forward(self, plan: list[tuple[int, list[int]]]) -> torch.Tensor:
+        """Encode each session's tokens after those it has; final hidden states [tokens, width]."""
         ids: list[int] = []
         positions: list[int] = []
         rows: list[tuple[int, int, int, int]] = []
         tables: list[int] = []
-        for number, k in stretches:
+        for number, new in plan:
             state = self._sessions[number]
-            end = state.cached + k
+            end = state.cached + len(new)
             while len(state.blocks) * BLOCK < end:
                 state.blocks.append(self._pool.take())
-            rows.append((len(ids), state.cached, k, len(tables)))
-            ids += state.ids[state.cached : end]
+            rows.append((len(ids), state.cached, len(new), len(tables)))
+            ids += new
             positions += range(state.cached, end)
             tables += state.blocks
         layout = Layout(self._pool, torch.tensor(rows), torch.tensor(tables))
@@ -258,6 +255,47 @@ class CpuEngine:
         places = torch.tensor([positions])
         out = body(input_ids=torch.tensor([ids]), position_ids=places, use_cache=False, layout=layout)
         return out.last_hidden_state[0]  # type: ignore[no-any-return]
+
+    def _take_in(self, plan: list[tuple[int, list[int]]], hidden: torch.Tensor) -> list[Reply]:
+        """What follows from a pass: prompts are further on, replies have grown; those that ended."""
+        ends: list[int] = []  # rows after which a token is written
+        owners: list[int] = []
+        position = 0
+        for number, new in plan:
+            state, position = self._sessions[number], position + len(new)
+            last = len(new) if state.missing == 1 else 1 if state.missing == len(new) else 0
+            ends += range(position - last, position)
+            owners += [number] * last
+        logits = self._model.get_output_embeddings()(hidden[ends]).float() if ends else hidden[:0]
+        written = iter(self._choose(logits, owners))
+        replies = []
+        for number, new in plan:
+            state = self._sessions[number]
+            if state.missing == 1:
+                replies.append(self._accept(number, new[1:], [next(written) for _ in new]))
+            else:
+                self._encoded(state, len(new))
+                replies.append(None if state.missing else self._grow(number, next(written)))
+        return [reply for reply in replies if reply]
+
+    def _accept(self, number: int, guess: list[int], written: list[int]) -> Reply | None:
+        """Take what was written after each token of a reply, as long as the guess that it rests on was right; the reply if that ends it."""
+        state = self._sessions[number]
+        for place, token in enumerate(written):
+            state.computed += int(state.cached < state.prompt_end)  # where it rests on a prompt's last token
+            state.cached += 1
+            if reply := self._grow(number, token):
+                return reply
+            if guess[place : place + 1] != [token]:
+                break
+        return None
+
+    def _encoded(self, state: _Session, taken: int) -> None:
+        """Count what a pass has encoded of a prompt, and let others use the blocks of an opening."""
+        first, state.cached = state.cached, state.cached + taken
+        state.computed += taken
+        for block in range(first // BLOCK, min(state.cached, state.opening) // BLOCK):
+            self._pool.publish(state.blocks[block], state.ids[: (block + 1) * BLOCK])
 
     def _choose(self, logits: torch.Tensor, numbers: list[int]) -> list[int]:
         """The next token of each session: the likeliest, or a draw of the session's own generator."""
@@ -273,6 +311,7 @@ class CpuEngine:
         """Add a token to a reply; the reply if that ends it."""
         state = self._sessions[number]
         written = state.ids[state.prompt_end :]
+        self._drafter.learn(state.ids, token)
         if token == self._eos:
             return self._finish(number, self._tokenizer.decode(written), len(written) + 1, "stop")
         state.ids.append(token)
