@@ -33,7 +33,7 @@ from common import base_model, number_format, peak_memory_mb, record, show
 from stages.params import load
 
 OUT = Path(__file__).with_suffix(".json")
-LIMIT = 3600  # seconds a candidate may take
+LIMIT = 900  # seconds a candidate may take
 REFERENCE = "transformers generate"
 
 # Name: the package that it needs, how it is made.

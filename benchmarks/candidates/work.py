@@ -3,6 +3,9 @@
 A conversation is a demonstration's instructions, opening and observations. The engine's own replies stand between them, each of exactly `REPLY`
 tokens, whatever they say (see `models.never_ending`); the next observation is the recorded one. So all engines encode and write the same
 numbers of tokens at the same places, even if their number formats make them choose other words.
+
+What follows the end that a reply would have had is no agent's text, so the embedded engine's guesses at it may fare better or worse than in
+real episodes; those are what rollout.py measures.
 """
 
 from __future__ import annotations
