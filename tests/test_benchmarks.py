@@ -199,21 +199,20 @@ def test_prefill_and_decode_of_a_tiny_model(quick: None, tiny_llama: Path) -> No
 
 
 def test_a_reply_that_ends_early_spoils_the_measure(tiny_llama: Path) -> None:
-    engine = cpu.CpuEngine(tiny_llama, None, slots=1, context=400, max_new_tokens=60, temperature=0.0, stop=("e",))
+    engine = cpu.CpuEngine(
+        tiny_llama, None, dtype="float32", slots=1, context=400, max_new_tokens=60, temperature=0.0, stop=("e",)
+    )
     with pytest.raises(RuntimeError, match="replies ended by stop before their limit"):
         decode.talk(engine, ["You see a mug 1."])
 
 
 @pytest.mark.parametrize("stop", [(), ("th", "e"), ("\ng", "\n6")], ids=["none", "within", "across the prompt's end"])
-def test_the_baseline_replies_as_our_engine_does(
-    tiny_llama: Path, monkeypatch: pytest.MonkeyPatch, stop: tuple[str, ...]
-) -> None:
+def test_the_baseline_replies_as_our_engine_does(tiny_llama: Path, stop: tuple[str, ...]) -> None:
     from sequential import SequentialEngine
 
-    monkeypatch.setattr(cpu, "number_format", lambda: torch.float32)
     settings = {"context": 400, "max_new_tokens": 24, "stop": stop}
     baseline = SequentialEngine(tiny_llama, dtype=torch.float32, **settings)
-    ours = cpu.CpuEngine(tiny_llama, None, slots=1, temperature=0.0, **settings)
+    ours = cpu.CpuEngine(tiny_llama, None, dtype="float32", slots=1, temperature=0.0, **settings)
     assert baseline.name == "transformers-float32"
     seen = []
     for engine in (baseline, ours):
