@@ -1,6 +1,6 @@
 """Episodes a minute: our engine and the sequential baseline on the same tasks.
 
-    python benchmarks/rollout.py [--tasks 32] [--server URL ...]
+    python benchmarks/rollout.py [--tasks 32] [--baseline-tasks 32] [--server URL ...]
 
 ReAct with the base model on games of ALFWorld's train panel, evenly drawn, under the limits of params.yaml. The contenders play one after the
 other, each in a process of its own: `sequential` (benchmarks/sequential.py), the engine that params.yaml names, and one more for each
@@ -128,6 +128,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python benchmarks/rollout.py")
     parser.add_argument("--tasks", type=int, default=32)
     parser.add_argument(
+        "--baseline-tasks", type=int, help="fewer of them for the baseline, whose pace does not depend on their number"
+    )
+    parser.add_argument(
         "--server",
         metavar="URL",
         action="append",
@@ -138,11 +141,10 @@ def main() -> None:
     base_model()
     settings = load()
     tasks, warmup = drawn("train", args.tasks), drawn("dev", WARMUP_TASKS)
-    found = {
-        name: alone(play, name, settings, tasks, warmup) for name in [SEQUENTIAL, settings.engine.kind, *args.server]
-    }
+    found = {SEQUENTIAL: alone(play, SEQUENTIAL, settings, drawn("train", args.baseline_tasks or args.tasks), warmup)}
+    found |= {name: alone(play, name, settings, tasks, warmup) for name in [settings.engine.kind, *args.server]}
     facts = compared(found)
-    columns = ("episodes_per_minute", "reply_tokens_per_second", "computed_tokens_per_second", "successes")
+    columns = ("episodes", "episodes_per_minute", "reply_tokens_per_second", "computed_tokens_per_second", "successes")
     columns += ("mean_turns", "reply_tokens_per_turn", "machine_failures", "load_seconds", "peak_memory_mb", "speedup")
     rows = facts["engines"].items()
     show(f"Rollouts of {len(tasks)} tasks", [{"engine": name} | {c: row[c] for c in columns} for name, row in rows])
