@@ -78,7 +78,8 @@ def load_model(base: Path, adapter: Path | None, dtype: torch.dtype) -> Any:
         raise EngineFault(f"cannot load the model {base} with adapter {adapter}: {error}; run `dvc repro`") from error
     weights: Any = model
     weights = weights.to(dtype).eval()
-    if torch.backends.mkldnn.is_available() and (dtype == torch.float32 or multiplies_bf16()):
+    packable = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    if packable and (dtype == torch.float32 or multiplies_bf16()):
         pack(weights)
     return weights
 
