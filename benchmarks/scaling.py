@@ -1,6 +1,6 @@
 """Whether cost is linear in the number of episodes, and memory flat.
 
-    python benchmarks/scaling.py [--episodes 32 128 512]
+    python benchmarks/scaling.py [--episodes 32 128 512] [--turns N]
 
 The engine that params.yaml names plays ever more episodes (the train panel, repeated under fresh task ids), each number in a process of its
 own. A run of few episodes spends much of its time on its narrow tail, when the last ones leave places empty, so the seconds an episode fall
@@ -15,7 +15,7 @@ import itertools
 from typing import Any
 
 from common import alone, base_model, record, show
-from rollout import AGENT, WARMUP_TASKS, drawn, play
+from rollout import AGENT, ENV, WARMUP_TASKS, drawn, play
 
 from stages.params import load
 
@@ -35,9 +35,13 @@ def marginal(runs: list[dict[str, Any]]) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python benchmarks/scaling.py")
     parser.add_argument("--episodes", type=int, nargs=3, default=[32, 128, 512])
+    parser.add_argument("--turns", type=int, help="shorter episodes, for slow machines; as in params.yaml if left out")
     args = parser.parse_args()
     base_model()
     settings, warmup = load(), drawn("dev", WARMUP_TASKS)
+    turns = args.turns or settings.runner.max_turns[ENV]
+    runner = settings.runner.model_copy(update={"max_turns": {**settings.runner.max_turns, ENV: turns}})
+    settings = settings.model_copy(update={"runner": runner})
     runs = []
     for number in args.episodes:
         facts = alone(play, settings.engine.kind, settings, drawn("train", number), warmup)
@@ -54,7 +58,7 @@ def main() -> None:
     show("Scaling", [{column: run[column] for column in columns} for run in runs])
     show("Marginal cost", [{"seconds an episode more": cost} for cost in facts["marginal_seconds_per_episode"]])
     show("Last over first", [{name: facts[name] for name in ("marginal_ratio", "mean_ratio", "memory_ratio")}])
-    record({"scaling": facts}, {"agent": AGENT, "engine": settings.engine.model_dump()})
+    record({"scaling": facts}, {"agent": AGENT, "engine": settings.engine.model_dump(), "max_turns": turns})
 
 
 if __name__ == "__main__":
