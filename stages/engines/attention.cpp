@@ -14,6 +14,7 @@ namespace {
 
 constexpr int BLOCK = 64;  // positions a block
 constexpr int ROWS = 48;   // query rows that go through the blocks together, so that a block is read once for all of them
+constexpr int LINE = 64;   // bytes that memory delivers at once
 constexpr float NEVER = -1e30f;
 
 #ifdef __AVX512F__
@@ -68,13 +69,15 @@ inline Vec exponential(Vec x) {
     return p * power;
 }
 
-// out[r][c] += sum over k of a[r][k] * b[k][c], for R rows and two vectors of columns.
-template <int R>
-inline void tile(const float* a, int a_step, const float* b, int b_step, float* out, int out_step, int depth) {
+// out[r][c] += sum over k of a[r][k] * b[k][c], for R rows and two vectors of columns. Meanwhile asks for what is read soon, `AHEAD` bytes for
+// every k: a few rows are computed faster than memory delivers, and no processor foresees the order in which tiles read.
+template <int R, int AHEAD>
+inline void tile(const float* a, int a_step, const float* b, int b_step, float* out, int out_step, int depth, const char* ahead) {
     Vec sum[R][2];
     for (int r = 0; r < R; ++r)
         for (int v = 0; v < 2; ++v) sum[r][v] = load(out + r * out_step + v * WIDTH);
     for (int k = 0; k < depth; ++k) {
+        for (int byte = 0; byte < AHEAD; byte += LINE) __builtin_prefetch(ahead + k * AHEAD + byte);
         const Vec left = load(b + k * b_step), right = load(b + k * b_step + WIDTH);
         for (int r = 0; r < R; ++r) {
             const float factor = a[r * a_step + k];
@@ -86,13 +89,16 @@ inline void tile(const float* a, int a_step, const float* b, int b_step, float* 
         for (int v = 0; v < 2; ++v) store(out + r * out_step + v * WIDTH, sum[r][v]);
 }
 
-// The same for any number of rows; `columns` is a multiple of 2 * WIDTH.
-void multiply(const float* a, int a_step, const float* b, int columns, float* out, int rows, int depth) {
-    for (int c = 0; c < columns; c += 2 * WIDTH) {
+// The same for any number of rows; `columns` is a multiple of 2 * WIDTH. `next` is as large as `b`, in the format of T.
+template <typename T>
+void multiply(const float* a, int a_step, const float* b, int columns, float* out, int rows, int depth, const T* next) {
+    constexpr int AHEAD = 2 * WIDTH * int(sizeof(T));
+    const char* ahead = reinterpret_cast<const char*>(next);
+    for (int c = 0; c < columns; c += 2 * WIDTH, ahead += depth * AHEAD) {
         int r = 0;
-        for (; r + 6 <= rows; r += 6) tile<6>(a + r * a_step, a_step, b + c, columns, out + r * columns + c, columns, depth);
-        for (; r + 3 <= rows; r += 3) tile<3>(a + r * a_step, a_step, b + c, columns, out + r * columns + c, columns, depth);
-        for (; r < rows; ++r) tile<1>(a + r * a_step, a_step, b + c, columns, out + r * columns + c, columns, depth);
+        for (; r + 6 <= rows; r += 6) tile<6, AHEAD>(a + r * a_step, a_step, b + c, columns, out + r * columns + c, columns, depth, ahead);
+        for (; r + 3 <= rows; r += 3) tile<3, AHEAD>(a + r * a_step, a_step, b + c, columns, out + r * columns + c, columns, depth, ahead);
+        for (; r < rows; ++r) tile<1, AHEAD>(a + r * a_step, a_step, b + c, columns, out + r * columns + c, columns, depth, ahead);
     }
 }
 
@@ -142,17 +148,18 @@ struct Pass {
         std::fill(top, top + rows, NEVER);
         std::fill(total, total + rows, 0.0f);
         const int64_t last = s.first + begin + count - 1;
-        for (int64_t b = 0; b <= last / BLOCK; ++b) {
-            const int64_t at = tables[s.table + b] * kv_heads + h;
+        const int64_t blocks = last / BLOCK + 1;
+        for (int64_t b = 0; b < blocks; ++b) {
+            const int64_t at = tables[s.table + b] * kv_heads + h, next = tables[s.table + std::min(b + 1, blocks - 1)] * kv_heads + h;
             const float* k = as_floats(keys + at * dim * BLOCK, dim * BLOCK, wide_keys);
             const float* v = as_floats(values + at * BLOCK * padded, BLOCK * padded, wide_values);
             std::fill(score, score + rows * BLOCK, 0.0f);
-            multiply(q, dim, k, BLOCK, score, rows, dim);
+            multiply(q, dim, k, BLOCK, score, rows, dim, values + at * BLOCK * padded);
             for (int64_t r = 0; r < rows; ++r) {
                 const int64_t seen = s.first + begin + r / group - b * BLOCK + 1;  // positions of this block that the row may look at
                 soften(score + r * BLOCK, seen, top[r], total[r], sum + r * padded);
             }
-            multiply(score, BLOCK, v, padded, sum, rows, std::min<int64_t>(BLOCK, last - b * BLOCK + 1));
+            multiply(score, BLOCK, v, padded, sum, rows, std::min<int64_t>(BLOCK, last - b * BLOCK + 1), keys + next * dim * BLOCK);
         }
         for (int64_t r = 0; r < rows; ++r) {
             T* to = out + ((s.token + begin + r / group) * heads + h * group + r % group) * dim;
