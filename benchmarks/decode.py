@@ -6,7 +6,8 @@ The engine is talked to directly: `slots` sessions are given a prompt of some 60
 replies of 1 token and of 1 + 64, on a copy of the base model that cannot write its end token. The first prompts of the first run are the
 measure of prefill. The second messages' time differs between the runs by exactly 64 passes that write one token of every session: the measure
 of decoding. The limit of such a pass is the longer of two times: its bytes (weights, keys, values) at memory bandwidth, and its operations at
-the speed of matrix products. An engine that encodes a common prefix once is held to what it computed.
+the speed of matrix products. Only a program that reads keys and values while it multiplies weights could reach it; a layer needs the one before
+it, so the limit in sequence is the sum of the two parts' limits: weights and attention, each the longer of its own two times. An engine that encodes a common prefix once is held to what it computed.
 """
 
 from __future__ import annotations
@@ -140,11 +141,15 @@ def decode_facts(
 ) -> dict[str, Any]:
     """The section `decode`, of two turns that differ by so many passes."""
     contexts = [r.prompt_tokens + passes // 2 for r in long.replies]  # halfway through
-    work, moved = decode(decoder, contexts, number_bytes)
-    computing, moving = 1e-6 * work / machine["gemm_gflops"], 1e-6 * moved / machine["bandwidth_gbs"]
+    parts = [
+        (1e-6 * flops / machine["gemm_gflops"], 1e-6 * moved / machine["bandwidth_gbs"])
+        for flops, moved in decode(decoder, contexts, number_bytes).values()
+    ]
+    computing, moving = (sum(times) for times in zip(*parts, strict=True))
     a_pass = 1000 * (long.seconds - short.seconds) / passes
     return {
         "share_of_limit": max(computing, moving) / a_pass,
+        "share_of_limit_in_sequence": sum(map(max, parts)) / a_pass,
         "limited_by": "gemm" if computing > moving else "bandwidth",
         "ms_per_pass": a_pass,
         "gemm_ms_per_pass": computing,

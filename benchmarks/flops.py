@@ -80,12 +80,15 @@ def prefill(decoder: Decoder, stretches: Iterable[tuple[int, int]]) -> int:
     return sum(2 * decoder.body * n + decoder.attention(first, n) + 2 * decoder.head for first, n in stretches)
 
 
-def decode(decoder: Decoder, contexts: Sequence[int], number_bytes: int) -> tuple[int, int]:
-    """FLOPs and bytes of one pass that writes a token of each session; `contexts` counts their positions, the new one included. All weights,
-    keys and values are read once, in numbers of `number_bytes`."""
+def decode(decoder: Decoder, contexts: Sequence[int], number_bytes: int) -> dict[str, tuple[int, int]]:
+    """FLOPs and bytes of one pass that writes a token of each session, of its two parts: `weights` and `attention`. `contexts` counts the
+    sessions' positions, the new one included. All weights, keys and values are read once, in numbers of `number_bytes`."""
     weights = decoder.body + decoder.head
-    flops = sum(2 * weights + decoder.attention(length - 1, 1) for length in contexts)
-    return flops, number_bytes * (weights + decoder.cache(sum(contexts)))
+    flops = sum(decoder.attention(length - 1, 1) for length in contexts)
+    return {
+        "weights": (2 * weights * len(contexts), number_bytes * weights),
+        "attention": (flops, number_bytes * decoder.cache(sum(contexts))),
+    }
 
 
 def training(decoder: Decoder, rank: int, examples: Iterable[tuple[int, int]]) -> int:

@@ -97,13 +97,13 @@ def test_operations_are_counted_as_by_hand() -> None:
     assert SMALL.attention(4, 2) == 32 * (5 + 6)
     assert prefill_flops(SMALL, [(0, 3), (4, 2)]) == 2 * 168 * 5 + 32 * 17 + 2 * 2 * 40
     # Sessions of 5 and 7 positions, in numbers of 2 bytes.
-    assert decode_pass(SMALL, [5, 7], 2) == (2 * 2 * 208 + 32 * 12, 2 * (208 + 8 * 12))
+    assert decode_pass(SMALL, [5, 7], 2) == {"weights": (2 * 2 * 208, 2 * 208), "attention": (32 * 12, 2 * 8 * 12)}
     assert training_flops(SMALL, 3, [(3, 1)]) == 4 * 168 * 3 + 6 * 294 * 3 + 4 * 40 + 3 * 32 * 6
 
 
 def test_shares_are_those_of_the_tighter_limit() -> None:
     short, long = (decode.Turn(s, [decode.Reply(1, "", "length", 3, 3, 9)] * 2) for s in (1.0, 1.0 + 4e-6))
-    work, moved = decode_pass(SMALL, [4, 4], 4)
+    work, moved = (sum(amounts) for amounts in zip(*decode_pass(SMALL, [4, 4], 4).values(), strict=True))
     facts = decode.decode_facts(SMALL, short, long, passes=2, number_bytes=4, machine=MACHINE)
     assert math.isclose(facts["ms_per_pass"], 2e-3, rel_tol=1e-6)
     assert math.isclose(facts["gemm_ms_per_pass"], 1e3 * work / 2e9)
@@ -113,6 +113,16 @@ def test_shares_are_those_of_the_tighter_limit() -> None:
     slow_memory = decode.decode_facts(SMALL, short, long, 2, 4, {**MACHINE, "bandwidth_gbs": 0.1})
     assert slow_memory["limited_by"] == "bandwidth"
     assert math.isclose(slow_memory["share_of_limit"], moved / 1e8 / 2e-6, rel_tol=1e-6)
+
+
+def test_the_limit_in_sequence_is_each_part_s_own() -> None:
+    short, long = (decode.Turn(s, [decode.Reply(1, "", "length", 3, 3, 9)] * 8) for s in (1.0, 1.0 + 4e-6))
+    machine = {**MACHINE, "gemm_gflops": 2.0, "bandwidth_gbs": 1.0}
+    parts = decode_pass(SMALL, [4] * 8, 4)
+    facts = decode.decode_facts(SMALL, short, long, passes=2, number_bytes=4, machine=machine)
+    multiplying, reading = parts["weights"][0] / 2e9, parts["attention"][1] / 1e9
+    assert math.isclose(facts["share_of_limit_in_sequence"], (multiplying + reading) / 2e-6, rel_tol=1e-6)
+    assert facts["share_of_limit_in_sequence"] > facts["share_of_limit"]
 
 
 def test_a_prefix_that_was_kept_is_no_work_done() -> None:
