@@ -77,7 +77,7 @@ def code_deps(command: str) -> list[str]:
     if "stages/agents/shots.py" in files:
         files |= {f"stages/agents/examples/{env}.json" for env in ("alfworld", "webshop")}
     if "stages/engines/kernel.py" in files:
-        files.add("stages/engines/attention.cpp")
+        files |= {f"stages/engines/{name}" for name in ("attention.cpp", "layers.cpp", "vectors.h")}
     return sorted(files - PLUMBING)
 
 

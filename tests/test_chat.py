@@ -117,11 +117,14 @@ def test_training_sees_the_tokens_that_the_engine_fed(tiny_llama: Path, tiny_tok
     load = cpu.load_model
 
     def watched(*args: Any) -> Any:
-        def note(module: Any, args: Any, kwargs: dict[str, Any]) -> None:
-            fed.update(zip(kwargs["position_ids"][0].tolist(), kwargs["input_ids"][0].tolist(), strict=True))
-
         model = load(*args)
-        model.get_decoder().register_forward_pre_hook(note, with_kwargs=True)
+        encode_tokens = model.encode
+
+        def note(ids: Any, layout: Any) -> Any:
+            fed.update(zip(layout.positions.tolist(), ids.tolist(), strict=True))
+            return encode_tokens(ids, layout)
+
+        model.encode = note
         return model
 
     monkeypatch.setattr(cpu, "load_model", watched)

@@ -1,18 +1,20 @@
-"""The engine's attention against torch's, on conversations whose blocks lie scattered in the pool."""
+"""The engine's kernels against torch and transformers; attention on conversations whose blocks lie scattered in the pool."""
 
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import scaled_dot_product_attention, silu
+from transformers import LlamaConfig
+from transformers.models.llama.modeling_llama import LlamaRMSNorm, LlamaRotaryEmbedding, apply_rotary_pos_emb
 
 from stages.engines import kernel
 from stages.engines.base import EngineFault
 from stages.engines.kernel import BLOCK, attend, padded
-from stages.engines.ragged import PackedLinear
 
 # (first position, new tokens) of each conversation of a pass: replies, prompts, one that ends with its block, one over many blocks.
 PASS = ((0, 1), (63, 1), (64, 1), (200, 1), (0, 64), (5, 130), (128, 64), (700, 3))
@@ -23,6 +25,16 @@ def numbers(*shape: int, dtype: torch.dtype) -> torch.Tensor:
 
 
 GENERATOR = torch.Generator()
+
+
+def mix(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """[heads or kv heads, tokens, dim] each -> rows as `attend` takes them."""
+    return torch.cat([query, key, value]).transpose(0, 1).flatten(1).contiguous()
+
+
+def unturned(tokens: int, dim: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cosines and sines of angles of 0."""
+    return torch.ones(tokens, dim // 2), torch.zeros(tokens, dim // 2)
 
 
 @pytest.mark.parametrize(("heads", "kv_heads", "dim"), [(9, 3, 64), (4, 4, 12), (28, 4, 128), (6, 1, 96)])
@@ -52,9 +64,26 @@ def test_every_token_looks_at_its_own_conversation_up_to_itself(
         q = queries[:, begin + first : begin + first + new].float()
         expected.append(scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=0.2).transpose(0, 1))
         begin, table = own.stop, table + size
-    new_ones = [t[:, chosen] for t in (queries, whole_keys, whole_values)]
-    out = attend(*new_ones, keys, values, torch.tensor(rows), scattered, 0.2)
-    torch.testing.assert_close(out.float(), torch.cat(expected), atol=tolerance, rtol=tolerance)
+    mixed = mix(*(t[:, chosen] for t in (queries, whole_keys, whole_values)))
+    out = attend(mixed, *unturned(len(chosen), dim), keys, values, torch.tensor(rows), scattered, 0.2)
+    torch.testing.assert_close(out.float(), torch.cat(expected).flatten(1), atol=tolerance, rtol=tolerance)
+
+
+def test_queries_and_keys_are_turned_as_in_transformers() -> None:
+    GENERATOR.manual_seed(1)
+    tokens, dim = 90, 64
+    q, k, v = (numbers(h, tokens, dim, dtype=torch.float32) for h in (4, 2, 2))
+    config = LlamaConfig(hidden_size=256, num_attention_heads=4, num_key_value_heads=2)
+    cos, sin = LlamaRotaryEmbedding(config)(q, torch.arange(tokens)[None])
+    turned_q, turned_k = apply_rotary_pos_emb(q[None], k[None], cos, sin)
+    halves = [part[0, :, : dim // 2].contiguous() for part in (cos, sin)]
+
+    def run(mixed: torch.Tensor, halves: Sequence[torch.Tensor]) -> torch.Tensor:
+        keys, values = torch.zeros(2, 2, dim, BLOCK), torch.zeros(2, 2, BLOCK, dim)
+        return attend(mixed, *halves, keys, values, torch.tensor([[0, 0, tokens, 0]]), torch.arange(2), 0.125)
+
+    expected = run(mix(turned_q[0], turned_k[0], v), unturned(tokens, dim))
+    torch.testing.assert_close(run(mix(q, k, v), halves), expected, atol=2e-5, rtol=2e-5)
 
 
 def test_a_token_s_result_does_not_depend_on_where_its_prompt_is_cut_or_who_shares_the_pass() -> None:
@@ -68,8 +97,9 @@ def test_a_token_s_result_does_not_depend_on_where_its_prompt_is_cut_or_who_shar
         parts = []
         for first, new in cuts:
             rows = [[0, first, new, 0]] + ([[new, 0, 1, 4]] if beside else [])
-            own = [torch.cat([t[:, first : first + new], t[:, :1]], 1) for t in (q, k, v)]
-            parts.append(attend(*own, keys, values, torch.tensor(rows), table, 0.125)[:new])
+            mixed = mix(*(torch.cat([t[:, first : first + new], t[:, :1]], 1) for t in (q, k, v)))
+            turns = unturned(new + 1, dim)
+            parts.append(attend(mixed, *turns, keys, values, torch.tensor(rows), table, 0.125)[:new])
         return torch.cat(parts)
 
     whole = run((0, n))
@@ -77,11 +107,19 @@ def test_a_token_s_result_does_not_depend_on_where_its_prompt_is_cut_or_who_shar
     assert torch.equal(whole, run((0, 64), (64, 86), beside=True))
 
 
-def test_a_packed_layer_gives_what_the_layer_gives() -> None:
-    layer = torch.nn.Linear(96, 64)
-    x = torch.randn(1, 7, 96)
+# A width of whole vectors, and one that is not.
+@pytest.mark.parametrize("width", [576, 75])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 1e-2)])
+def test_norm_and_gate_give_what_transformers_modules_give(width: int, dtype: torch.dtype, tolerance: float) -> None:
+    GENERATOR.manual_seed(width)
+    x = 30 * numbers(7, 2 * width, dtype=dtype)  # to where SiLU is 0 and x itself
+    expected = silu(x[:, :width].float()) * x[:, width:].float()
+    torch.testing.assert_close(kernel.gate(x).float(), expected, atol=tolerance, rtol=tolerance)
+    norm = LlamaRMSNorm(2 * width, eps=1e-5).to(dtype)
     with torch.inference_mode():
-        torch.testing.assert_close(PackedLinear(layer)(x), layer(x))
+        norm.weight.copy_(numbers(2 * width, dtype=dtype))
+        out = kernel.norm(x, norm.weight, 1e-5)
+        torch.testing.assert_close(out, norm(x), atol=tolerance, rtol=tolerance)
 
 
 def test_a_missing_or_failing_compiler_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -93,8 +131,8 @@ def test_a_missing_or_failing_compiler_is_named(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.chdir(tmp_path)
     broken = tmp_path / "attention.cpp"
     broken.write_text("int f( {")
-    monkeypatch.setattr(kernel, "SOURCE", broken)
-    with pytest.raises(EngineFault, match=r"attention\.cpp does not compile"):
+    monkeypatch.setattr(kernel, "SOURCES", (broken,))
+    with pytest.raises(EngineFault, match=r"(?s)kernels do not compile.*attention\.cpp"):
         compile_anew()
     assert not list((tmp_path / ".cache" / "kernels").iterdir()), "nothing half-made may be left"
 

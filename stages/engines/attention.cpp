@@ -1,4 +1,4 @@
-// Attention of a ragged batch over keys and values that lie in blocks: see kernel.py, which compiles this file and calls `attend`.
+// Attention of a ragged batch over keys and values that lie in blocks: see kernel.py, which compiles this file.
 //
 // A query row goes through its conversation's blocks one after the other with a running softmax (Milakov and Gimelshein, arXiv 1805.02867),
 // so its result depends on nothing but its own conversation: not on who shares the pass, nor on where a prompt was cut into stretches.
@@ -6,107 +6,72 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdint>
-#include <cstring>
 #include <vector>
+
+#include "vectors.h"
 
 namespace {
 
 constexpr int BLOCK = 64;  // positions a block
 constexpr int ROWS = 48;   // query rows that go through the blocks together, so that a block is read once for all of them
+constexpr int FEW = 6;     // rows of one tile: a block is widened as it is read, since it is read once
 constexpr int LINE = 64;   // bytes that memory delivers at once
 constexpr float NEVER = -1e30f;
 
+// Rows and vectors of columns of a tile: as many as registers hold, and for the few rows of a reply all columns of a block, so that it is read
+// from its beginning to its end.
 #ifdef __AVX512F__
-constexpr int WIDTH = 16;
+constexpr int MANY_WIDE = 4, FEW_WIDE = 4;
 #else
-constexpr int WIDTH = 8;
+constexpr int MANY_WIDE = 2, FEW_WIDE = 4;
 #endif
-typedef float Vec __attribute__((vector_size(WIDTH * 4)));
-typedef int32_t Ints __attribute__((vector_size(WIDTH * 4)));
 
-struct bf16 {
-    uint16_t bits;
-};
-
-inline float wide(float x) { return x; }
-inline float wide(bf16 x) {
-    uint32_t bits = uint32_t(x.bits) << 16;
-    float out;
-    std::memcpy(&out, &bits, 4);
-    return out;
-}
-
-inline void narrow(float x, float& out) { out = x; }
-inline void narrow(float x, bf16& out) {  // round to nearest, ties to even
-    uint32_t bits;
-    std::memcpy(&bits, &x, 4);
-    out.bits = uint16_t((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-}
-
-inline Vec load(const float* p) {
-    Vec v;
-    std::memcpy(&v, p, sizeof v);
-    return v;
-}
-inline void store(float* p, Vec v) { std::memcpy(p, &v, sizeof v); }
-
-// e^x for x <= 0, to 2 units in the last place: 2^n times a polynomial of the rest (Cephes' expf).
-inline Vec exponential(Vec x) {
-    x = x < -87.0f ? Vec{} - 87.0f : x;
-    const Vec magic = Vec{} + 12582912.0f;  // 1.5 * 2^23: adding it rounds to a whole number
-    const Vec n = (x * 1.44269504f + magic) - magic;
-    const Vec r = x - n * 0.693359375f + n * 2.12194440e-4f;
-    Vec p = r * 1.9875691500e-4f + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.0f;
-    const Ints exponent = (__builtin_convertvector(n, Ints) + 127) << 23;
-    Vec power;
-    std::memcpy(&power, &exponent, sizeof power);
-    return p * power;
-}
-
-// out[r][c] += sum over k of a[r][k] * b[k][c], for R rows and two vectors of columns. Meanwhile asks for what is read soon, `AHEAD` bytes for
-// every k: a few rows are computed faster than memory delivers, and no processor foresees the order in which tiles read.
-template <int R, int AHEAD>
-inline void tile(const float* a, int a_step, const float* b, int b_step, float* out, int out_step, int depth, const char* ahead) {
-    Vec sum[R][2];
+// out[r][c] += sum over k of a[r][k] * b[k][c], for R rows and V vectors of columns. Meanwhile asks for what is read soon, `ahead` bytes for
+// every k: a few rows are computed faster than memory delivers.
+template <int R, int V, typename B>
+inline void tile(const float* a, int a_step, const B* b, int b_step, float* out, int out_step, int depth, const char* next, int ahead) {
+    Vec sum[R][V];
     for (int r = 0; r < R; ++r)
-        for (int v = 0; v < 2; ++v) sum[r][v] = load(out + r * out_step + v * WIDTH);
+        for (int v = 0; v < V; v += 2) apart<B>(out + r * out_step + v * WIDTH, sum[r][v], sum[r][v + 1]);
     for (int k = 0; k < depth; ++k) {
-        for (int byte = 0; byte < AHEAD; byte += LINE) __builtin_prefetch(ahead + k * AHEAD + byte);
-        const Vec left = load(b + k * b_step), right = load(b + k * b_step + WIDTH);
-        for (int r = 0; r < R; ++r) {
-            const float factor = a[r * a_step + k];
-            sum[r][0] += factor * left;
-            sum[r][1] += factor * right;
-        }
+        for (int byte = 0; byte < ahead; byte += LINE) __builtin_prefetch(next + k * ahead + byte, 0, 2);
+        Vec row[V];
+        for (int v = 0; v < V; v += 2) load_apart(b + k * b_step + v * WIDTH, row[v], row[v + 1]);
+        for (int r = 0; r < R; ++r)
+            for (int v = 0; v < V; ++v) sum[r][v] += a[r * a_step + k] * row[v];
     }
     for (int r = 0; r < R; ++r)
-        for (int v = 0; v < 2; ++v) store(out + r * out_step + v * WIDTH, sum[r][v]);
+        for (int v = 0; v < V; v += 2) together<B>(out + r * out_step + v * WIDTH, sum[r][v], sum[r][v + 1]);
 }
 
-// The same for any number of rows; `columns` is a multiple of 2 * WIDTH. `next` is as large as `b`, in the format of T.
-template <typename T>
-void multiply(const float* a, int a_step, const float* b, int columns, float* out, int rows, int depth, const T* next) {
-    constexpr int AHEAD = 2 * WIDTH * int(sizeof(T));
-    const char* ahead = reinterpret_cast<const char*>(next);
-    for (int c = 0; c < columns; c += 2 * WIDTH, ahead += depth * AHEAD) {
-        int r = 0;
-        for (; r + 6 <= rows; r += 6) tile<6, AHEAD>(a + r * a_step, a_step, b + c, columns, out + r * columns + c, columns, depth, ahead);
-        for (; r + 3 <= rows; r += 3) tile<3, AHEAD>(a + r * a_step, a_step, b + c, columns, out + r * columns + c, columns, depth, ahead);
-        for (; r < rows; ++r) tile<1, AHEAD>(a + r * a_step, a_step, b + c, columns, out + r * columns + c, columns, depth, ahead);
-    }
+template <int R, int V, typename B>
+inline int strips(int r, const float* a, int a_step, const B* b, int columns, float* out, int rows, int depth, const char* next, int row_bytes) {
+    for (; r + R <= rows; r += R)
+        for (int c = 0; c < columns; c += V * WIDTH) {
+            const int ahead = r ? 0 : row_bytes * V * WIDTH / columns;
+            tile<R, V>(a + r * a_step, a_step, b + c, columns, out + r * columns + c, columns, depth, next + c / (V * WIDTH) * ahead * depth, ahead);
+        }
+    return r;
 }
 
-// A block's numbers in fp32: as they lie, or widened into `room`.
-inline const float* as_floats(const float* p, int, float*) { return p; }
-inline const float* as_floats(const bf16* p, int n, float* room) {
-    for (int i = 0; i < n; ++i) room[i] = wide(p[i]);
-    return room;
+// The same for any number of rows; `columns` is a multiple of 64. `next` is as large as `b`, in the format of T.
+template <typename T, typename B>
+void multiply(const float* a, int a_step, const B* b, int columns, float* out, int rows, int depth, const T* next) {
+    const char* bytes = reinterpret_cast<const char*>(next);
+    const int row_bytes = columns * int(sizeof(T));
+    int r = strips<FEW, MANY_WIDE>(0, a, a_step, b, columns, out, rows, depth, bytes, row_bytes);
+    r = strips<3, FEW_WIDE>(r, a, a_step, b, columns, out, rows, depth, bytes, row_bytes);
+    strips<1, FEW_WIDE>(r, a, a_step, b, columns, out, rows, depth, bytes, row_bytes);
+}
+
+// The same, of a block in its own format. One that many rows are multiplied with is widened once, into `room`.
+inline void multiply_block(const float* a, int a_step, const float* block, int columns, float* out, int rows, int depth, const float* next, float*) {
+    multiply(a, a_step, block, columns, out, rows, depth, next);
+}
+inline void multiply_block(const float* a, int a_step, const bf16* block, int columns, float* out, int rows, int depth, const bf16* next, float* room) {
+    if (rows <= FEW) return multiply(a, a_step, block, columns, out, rows, depth, next);
+    for (int i = 0; i < depth * columns; i += WIDTH) store(room + i, load(block + i));
+    multiply(a, a_step, static_cast<const float*>(room), columns, out, rows, depth, next);
 }
 
 struct Stretch {
@@ -115,34 +80,49 @@ struct Stretch {
 
 template <typename T>
 struct Pass {
-    const T *query, *key, *value;  // [heads or kv heads][tokens][dim], by steps
-    int64_t query_steps[2], key_steps[2], value_steps[2];  // of heads, of tokens
-    T *keys, *values;  // [block][kv head][dim][BLOCK], [block][kv head][BLOCK][padded]
-    T* out;            // [tokens][heads][dim]
+    const T* mixed;           // [tokens][heads of queries, of keys, of values][dim]
+    const float *cos, *sin;   // [tokens][dim / 2]
+    T *keys, *values;         // [block][kv head][dim][BLOCK], [block][kv head][BLOCK][padded]
+    T* out;                   // [tokens][heads][dim]
+    const int64_t* tables;
     int64_t heads, kv_heads, dim, padded;  // `padded`: dim rounded up to whole tiles
     float scale;
-    const int64_t* tables;
 
-    void remember(const Stretch& s, int64_t i) const {
+    const T* head(int64_t token, int64_t which) const { return mixed + (token * (heads + 2 * kv_heads) + which) * dim; }
+
+    // A query or key turned by its position (rotary embedding, Su et al., arXiv 2104.09864; its pairs lie half a head apart, as in Llama).
+    void turn(const T* from, int64_t token, float* to) const {
+        const int64_t half = dim / 2;
+        const float *c = cos + token * half, *s = sin + token * half;
+        for (int64_t d = 0; d < half; ++d) {
+            const float x = wide(from[d]), y = wide(from[d + half]);
+            to[d] = x * c[d] - y * s[d];
+            to[d + half] = y * c[d] + x * s[d];
+        }
+    }
+
+    void remember(const Stretch& s, int64_t i, std::vector<float>& room) const {
+        room.resize(dim);
         const int64_t place = s.first + i, block = tables[s.table + place / BLOCK], offset = place % BLOCK;
         for (int64_t h = 0; h < kv_heads; ++h) {
             T* k = keys + (block * kv_heads + h) * dim * BLOCK + offset;
             T* v = values + ((block * kv_heads + h) * BLOCK + offset) * padded;
-            const T* from = key + h * key_steps[0] + (s.token + i) * key_steps[1];
-            for (int64_t d = 0; d < dim; ++d) k[d * BLOCK] = from[d];
-            std::memcpy(v, value + h * value_steps[0] + (s.token + i) * value_steps[1], dim * sizeof(T));
+            turn(head(s.token + i, heads + h), s.token + i, room.data());
+            for (int64_t d = 0; d < dim; ++d) narrow(room[d], k[d * BLOCK]);
+            std::memcpy(v, head(s.token + i, heads + kv_heads + h), dim * sizeof(T));
         }
     }
 
     // `count` queries from the `begin`th of a stretch, of all heads that share kv head `h`.
     void look(const Stretch& s, int64_t h, int64_t begin, int64_t count, std::vector<float>& room) const {
         const int64_t group = heads / kv_heads, rows = count * group;
-        room.resize(rows * (dim + padded + BLOCK + 2) + BLOCK * (dim + padded));
+        room.resize(rows * (dim + padded + BLOCK + 2) + BLOCK * padded);
         float *q = room.data(), *sum = q + rows * dim, *score = sum + rows * padded, *top = score + rows * BLOCK;
-        float *total = top + rows, *wide_keys = total + rows, *wide_values = wide_keys + BLOCK * dim;
+        float *total = top + rows, *widened = total + rows;
         for (int64_t r = 0; r < rows; ++r) {
-            const T* from = query + (h * group + r % group) * query_steps[0] + (s.token + begin + r / group) * query_steps[1];
-            for (int64_t d = 0; d < dim; ++d) q[r * dim + d] = wide(from[d]) * scale;
+            const int64_t token = s.token + begin + r / group;
+            turn(head(token, h * group + r % group), token, q + r * dim);
+            for (int64_t d = 0; d < dim; ++d) q[r * dim + d] *= scale;
         }
         std::fill(sum, sum + rows * padded, 0.0f);
         std::fill(top, top + rows, NEVER);
@@ -151,15 +131,14 @@ struct Pass {
         const int64_t blocks = last / BLOCK + 1;
         for (int64_t b = 0; b < blocks; ++b) {
             const int64_t at = tables[s.table + b] * kv_heads + h, next = tables[s.table + std::min(b + 1, blocks - 1)] * kv_heads + h;
-            const float* k = as_floats(keys + at * dim * BLOCK, dim * BLOCK, wide_keys);
-            const float* v = as_floats(values + at * BLOCK * padded, BLOCK * padded, wide_values);
+            const T *k = keys + at * dim * BLOCK, *v = values + at * BLOCK * padded, *next_k = keys + next * dim * BLOCK;
             std::fill(score, score + rows * BLOCK, 0.0f);
-            multiply(q, dim, k, BLOCK, score, rows, dim, values + at * BLOCK * padded);
+            multiply_block(q, dim, k, BLOCK, score, rows, dim, v, widened);
             for (int64_t r = 0; r < rows; ++r) {
                 const int64_t seen = s.first + begin + r / group - b * BLOCK + 1;  // positions of this block that the row may look at
                 soften(score + r * BLOCK, seen, top[r], total[r], sum + r * padded);
             }
-            multiply(score, BLOCK, v, padded, sum, rows, std::min<int64_t>(BLOCK, last - b * BLOCK + 1), keys + next * dim * BLOCK);
+            multiply_block(score, BLOCK, v, padded, sum, rows, std::min<int64_t>(BLOCK, last - b * BLOCK + 1), next_k, widened);
         }
         for (int64_t r = 0; r < rows; ++r) {
             T* to = out + ((s.token + begin + r / group) * heads + h * group + r % group) * dim;
@@ -175,8 +154,7 @@ struct Pass {
             const Vec s = load(score + j);
             most = most > s ? most : s;
         }
-        float higher = top;
-        for (int i = 0; i < WIDTH; ++i) higher = std::max(higher, most[i]);
+        const float higher = std::max(top, max_of(most));
         Vec shares = {};
         for (int j = 0; j < BLOCK; j += WIDTH) {
             const Vec s = load(score + j);
@@ -184,12 +162,13 @@ struct Pass {
             store(score + j, share);
             shares += share;
         }
-        const float shrink = std::exp(top - higher);
-        total *= shrink;
-        for (int i = 0; i < WIDTH; ++i) total += shares[i];
-        if (shrink != 1.0f)
+        if (higher != top) {
+            const float shrink = std::exp(top - higher);
+            total *= shrink;
             for (int64_t d = 0; d < padded; ++d) sum[d] *= shrink;
-        top = higher;
+            top = higher;
+        }
+        total += sum_of(shares);
     }
 
     void run(const Stretch* stretches, int64_t n) const {
@@ -205,10 +184,10 @@ struct Pass {
         const int64_t work = int64_t(units.size());
 #pragma omp parallel
         {
+            std::vector<float> room;
 #pragma omp for schedule(static)
             for (int64_t i = 0; i < n; ++i)
-                for (int64_t t = 0; t < stretches[i].count; ++t) remember(stretches[i], t);
-            std::vector<float> room;
+                for (int64_t t = 0; t < stretches[i].count; ++t) remember(stretches[i], t, room);
 #pragma omp for schedule(dynamic, 1)
             for (int64_t u = work - 1; u >= 0; --u)
                 look(stretches[units[u].stretch], units[u].head, units[u].begin, units[u].count, room);
@@ -219,22 +198,21 @@ struct Pass {
 template <typename T>
 void attend(const void* const* pointers, const int64_t* sizes, float scale) {
     Pass<T> pass;
-    pass.query = static_cast<const T*>(pointers[0]);
-    pass.key = static_cast<const T*>(pointers[1]);
-    pass.value = static_cast<const T*>(pointers[2]);
+    pass.mixed = static_cast<const T*>(pointers[0]);
+    pass.cos = static_cast<const float*>(pointers[1]);
+    pass.sin = static_cast<const float*>(pointers[2]);
     pass.keys = static_cast<T*>(const_cast<void*>(pointers[3]));
     pass.values = static_cast<T*>(const_cast<void*>(pointers[4]));
     pass.out = static_cast<T*>(const_cast<void*>(pointers[5]));
     pass.tables = static_cast<const int64_t*>(pointers[6]);
     pass.heads = sizes[0], pass.kv_heads = sizes[1], pass.dim = sizes[2], pass.padded = sizes[3];
-    std::copy(sizes + 5, sizes + 7, pass.query_steps);
-    std::copy(sizes + 7, sizes + 9, pass.key_steps);
-    std::copy(sizes + 9, sizes + 11, pass.value_steps);
     pass.scale = scale;
     pass.run(static_cast<const Stretch*>(pointers[7]), sizes[4]);
 }
 
 }  // namespace
 
-extern "C" void attend_float32(const void* const* pointers, const int64_t* sizes, float scale) { attend<float>(pointers, sizes, scale); }
-extern "C" void attend_bfloat16(const void* const* pointers, const int64_t* sizes, float scale) { attend<bf16>(pointers, sizes, scale); }
+extern "C" {
+void attend_float32(const void* const* pointers, const int64_t* sizes, float scale) { attend<float>(pointers, sizes, scale); }
+void attend_bfloat16(const void* const* pointers, const int64_t* sizes, float scale) { attend<bf16>(pointers, sizes, scale); }
+}

@@ -20,9 +20,9 @@ from tqdm import tqdm
 from stages.engines.base import EngineFault, Reply
 from stages.engines.blocks import BlockPool
 from stages.engines.conversation import Conversation
+from stages.engines.decoder import Decoder, Layout
 from stages.engines.drafting import Drafter
 from stages.engines.kernel import BLOCK
-from stages.engines.ragged import NAME, Layout, pack
 from stages.numbers import multiplies_bf16
 from stages.records import Message
 
@@ -61,27 +61,22 @@ def number_format(dtype: str) -> torch.dtype:
     return {"bfloat16": torch.bfloat16, "float32": torch.float32}[dtype]
 
 
-def load_model(base: Path, adapter: Path | None, dtype: torch.dtype) -> Any:
+def load_model(base: Path, adapter: Path | None, dtype: torch.dtype) -> Decoder:
     """A causal language model on the CPU, an adapter merged into its weights in fp32.
 
-    Raises `EngineFault` when a folder is missing or holds no such thing.
+    Raises `EngineFault` when a folder is missing or holds no such thing, or a model that the engine does not run.
     """
     from peft import PeftModel
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     try:
-        model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, attn_implementation=NAME)
+        model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
         if adapter is not None:
             model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise EngineFault(f"cannot load the model {base} with adapter {adapter}: {error}; run `dvc repro`") from error
-    weights: Any = model
-    weights = weights.to(dtype).eval()
-    packable = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    if packable and (dtype == torch.float32 or multiplies_bf16()):
-        pack(weights)
-    return weights
+    return Decoder(model, dtype)
 
 
 def _is_memory(error: Exception) -> bool:
@@ -251,11 +246,8 @@ class CpuEngine:
             ids += new
             positions += range(state.cached, end)
             tables += state.blocks
-        layout = Layout(self._pool, torch.tensor(rows), torch.tensor(tables))
-        body = self._model.get_decoder()
-        places = torch.tensor([positions])
-        out = body(input_ids=torch.tensor([ids]), position_ids=places, use_cache=False, layout=layout)
-        return out.last_hidden_state[0]  # type: ignore[no-any-return]
+        layout = Layout(self._pool, torch.tensor(positions), torch.tensor(rows), torch.tensor(tables))
+        return self._model.encode(torch.tensor(ids), layout)
 
     def _take_in(self, plan: list[tuple[int, list[int]]], hidden: torch.Tensor) -> list[Reply]:
         """What follows from a pass: prompts are further on, replies have grown; those that ended."""
@@ -267,8 +259,7 @@ class CpuEngine:
             last = len(new) if state.missing == 1 else 1 if state.missing == len(new) else 0
             ends += range(position - last, position)
             owners += [number] * last
-        logits = self._model.get_output_embeddings()(hidden[ends]).float() if ends else hidden[:0]
-        written = iter(self._choose(logits, owners))
+        written = iter(self._choose(self._model.logits(hidden[ends]), owners) if ends else ())
         replies = []
         for number, new in plan:
             state = self._sessions[number]
@@ -301,7 +292,7 @@ class CpuEngine:
     def _choose(self, logits: torch.Tensor, numbers: list[int]) -> list[int]:
         """The next token of each session: the likeliest, or a draw of the session's own generator."""
         if self._temperature == 0:
-            return logits.argmax(-1).tolist()
+            return logits.numpy().argmax(-1).tolist()  # type: ignore[no-any-return]  # torch's takes 10 times as long
         shares = torch.softmax(logits / self._temperature, -1)
         return [
             int(torch.multinomial(share, 1, generator=self._sessions[n].generator))

@@ -1,4 +1,4 @@
-"""Compiles attention.cpp for this processor at its first use, and calls it.
+"""Compiles this package's C++ for this processor at its first use, and calls it: attention, and what lies between matrix products.
 
 Own code, since nothing that torch has reads blocks of keys and values of a ragged batch on a CPU: gathering them for its own attention costs
 more than the attention. The compiler is the one that ALFWorld's installation needs as well.
@@ -20,10 +20,11 @@ import torch
 from stages.engines.base import EngineFault
 from stages.files import atomic
 
-SOURCE = Path(__file__).with_name("attention.cpp")
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("attention.cpp", "layers.cpp"))
+HEADER = Path(__file__).with_name("vectors.h")
 CACHE = Path(".cache/kernels")
 BLOCK = 64  # positions a block, as in attention.cpp
-_TILE = 32  # columns that it works on at once
+_TILE = 64  # columns that it works on at once
 _FLAGS = ("-O3", "-march=native", "-fopenmp", "-fPIC", "-shared", "-std=c++17")
 
 
@@ -34,47 +35,71 @@ def padded(dim: int) -> int:
 
 @functools.cache
 def _library() -> ctypes.CDLL:
-    """The compiled source; kept in .cache/kernels by source, compiler and processor."""
+    """The compiled sources; kept in .cache/kernels by sources, compiler and processor."""
     compiler = shutil.which("g++")
     if compiler is None:
-        raise EngineFault("g++ is missing, and the embedded engine compiles its attention: install a C++ compiler")
+        raise EngineFault("g++ is missing, and the embedded engine compiles its kernels: install a C++ compiler")
     # What `native` means here, so that a cache on a shared disk serves machines of several kinds.
     target = subprocess.run([compiler, "-march=native", "-Q", "--help=target"], capture_output=True).stdout
-    key = hashlib.sha256(SOURCE.read_bytes() + target + " ".join(_FLAGS).encode()).hexdigest()
-    path = CACHE / f"attention-{platform.machine()}-{key[:16]}.so"
+    text = b"".join(path.read_bytes() for path in (*SOURCES, HEADER))
+    key = hashlib.sha256(text + target + " ".join(_FLAGS).encode()).hexdigest()
+    path = CACHE / f"kernels-{platform.machine()}-{key[:16]}.so"
     if not path.is_file():
         with atomic(path) as temporary:
-            command = [compiler, *_FLAGS, "-o", str(temporary), str(SOURCE)]
+            command = [compiler, *_FLAGS, "-o", str(temporary), *map(str, SOURCES)]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
-                raise EngineFault(f"{SOURCE.name} does not compile: {' '.join(command)}\n{done.stderr.strip()}")
+                raise EngineFault(f"the engine's kernels do not compile: {' '.join(command)}\n{done.stderr.strip()}")
     return ctypes.CDLL(str(path.resolve()))
 
 
+def _call(name: str, dtype: torch.dtype, *arguments: Any) -> None:
+    getattr(_library(), f"{name}_{str(dtype).removeprefix('torch.')}")(*arguments)
+
+
+def _at(tensor: torch.Tensor) -> ctypes.c_void_p:
+    return ctypes.c_void_p(tensor.data_ptr())
+
+
 def attend(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
+    mixed: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
     keys: torch.Tensor,
     values: torch.Tensor,
     stretches: torch.Tensor,
     tables: torch.Tensor,
     scale: float,
 ) -> torch.Tensor:
-    """Write new keys and values into the pool, then let every token look at its own conversation up to itself.
+    """Turn new queries and keys by their positions, write keys and values into the pool, then let every token look at its own conversation
+    up to itself.
 
-    query [heads, tokens, dim], key and value [kv heads, tokens, dim], all of the pool's number format; keys [blocks, kv heads, dim, BLOCK],
-    values [blocks, kv heads, BLOCK, padded dim]; stretches [n, 4] int64: first row, its position, number of tokens, where in `tables` the
-    conversation's block numbers begin; tables int64. Returns [tokens, heads, dim].
+    mixed [tokens, (heads + 2 kv heads) * dim]: queries, keys and values, of the pool's number format; cos and sin [tokens, dim / 2] in fp32;
+    keys [blocks, kv heads, dim, BLOCK], values [blocks, kv heads, BLOCK, padded dim]; stretches [n, 4] int64: first row, its position,
+    number of tokens, where in `tables` the conversation's block numbers begin; tables int64. All contiguous. Returns [tokens, heads * dim].
     """
-    heads, tokens, dim = query.shape
-    if query.stride(2) != 1 or key.stride(2) != 1 or value.stride(2) != 1:
-        query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
-    out = query.new_empty(tokens, heads, dim)
-    tensors = (query, key, value, keys, values, out, tables, stretches)
+    _, kv_heads, dim, _ = keys.shape
+    tokens, width = mixed.shape
+    heads = width // dim - 2 * kv_heads
+    out = mixed.new_empty(tokens, heads * dim)
+    tensors = (mixed, cos, sin, keys, values, out, tables, stretches)
     pointers = (ctypes.c_void_p * len(tensors))(*[t.data_ptr() for t in tensors])
-    steps: list[Any] = [step for t in (query, key, value) for step in t.stride()[:2]]
-    sizes = (ctypes.c_int64 * 11)(heads, key.shape[0], dim, values.shape[3], len(stretches), *steps)
-    name = f"attend_{str(query.dtype).removeprefix('torch.')}"
-    getattr(_library(), name)(pointers, sizes, ctypes.c_float(scale))
+    sizes = (ctypes.c_int64 * 5)(heads, kv_heads, dim, values.shape[3], len(stretches))
+    _call("attend", mixed.dtype, pointers, sizes, ctypes.c_float(scale))
+    return out
+
+
+def norm(x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
+    """Root mean square norm (Zhang and Sennrich, arXiv 1910.07467) of contiguous rows x [rows, width] by weight [width]."""
+    out = torch.empty_like(x)
+    rows, width = (ctypes.c_int64(size) for size in x.shape)
+    _call("norm", x.dtype, _at(x), _at(weight), _at(out), rows, width, ctypes.c_float(epsilon))
+    return out
+
+
+def gate(x: torch.Tensor) -> torch.Tensor:
+    """SiLU of the left half of contiguous rows x [rows, 2 * width] times their right half (SwiGLU, Shazeer, arXiv 2002.05202)."""
+    rows, width = x.shape[0], x.shape[1] // 2
+    out = x.new_empty(rows, width)
+    _call("gate", x.dtype, _at(x), _at(out), ctypes.c_int64(rows), ctypes.c_int64(width))
     return out
