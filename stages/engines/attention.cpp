@@ -18,60 +18,63 @@ constexpr int FEW = 6;     // rows of one tile: a block is widened as it is read
 constexpr int LINE = 64;   // bytes that memory delivers at once
 constexpr float NEVER = -1e30f;
 
-// Rows and vectors of columns of a tile: as many as registers hold, and for the few rows of a reply all columns of a block, so that it is read
-// from its beginning to its end.
+// Vectors of columns of a tile, for many rows and for few: as many as registers hold.
 #ifdef __AVX512F__
 constexpr int MANY_WIDE = 4, FEW_WIDE = 4;
 #else
 constexpr int MANY_WIDE = 2, FEW_WIDE = 4;
 #endif
 
-// out[r][c] += sum over k of a[r][k] * b[k][c], for R rows and V vectors of columns. Meanwhile asks for what is read soon, `ahead` bytes for
-// every k: a few rows are computed faster than memory delivers.
-template <int R, int V, typename B>
-inline void tile(const float* a, int a_step, const B* b, int b_step, float* out, int out_step, int depth, const char* next, int ahead) {
-    Vec sum[R][V];
-    for (int r = 0; r < R; ++r)
-        for (int v = 0; v < V; v += 2) apart<B>(out + r * out_step + v * WIDTH, sum[r][v], sum[r][v + 1]);
-    for (int k = 0; k < depth; ++k) {
-        for (int byte = 0; byte < ahead; byte += LINE) __builtin_prefetch(next + k * ahead + byte, 0, 2);
-        Vec row[V];
-        for (int v = 0; v < V; v += 2) load_apart(b + k * b_step + v * WIDTH, row[v], row[v + 1]);
+// out[r][c] += sum over k of a[r][k] * b[k][c]. `columns` is a multiple of 64; rows of `b` and `out` follow each other. `next`, which is read
+// soon, is asked for meanwhile, `next_row` bytes for every k: a few rows are computed faster than memory delivers.
+template <typename B>
+struct Product {
+    const float* a;
+    int64_t a_step;
+    const B* b;
+    float* out;
+    int64_t rows, columns, depth;
+    const char* next;
+    int64_t next_row;
+
+    template <int R, int V>
+    void tile(int64_t row, int64_t column) const {
+        const int64_t ahead = row ? 0 : next_row * V * WIDTH / columns;
+        const char* soon = row ? next : next + column * next_row / columns * depth;
+        const float* factors = a + row * a_step;
+        float* to = out + row * columns + column;
+        Vec sum[R][V];
         for (int r = 0; r < R; ++r)
-            for (int v = 0; v < V; ++v) sum[r][v] += a[r * a_step + k] * row[v];
-    }
-    for (int r = 0; r < R; ++r)
-        for (int v = 0; v < V; v += 2) together<B>(out + r * out_step + v * WIDTH, sum[r][v], sum[r][v + 1]);
-}
-
-template <int R, int V, typename B>
-inline int strips(int r, const float* a, int a_step, const B* b, int columns, float* out, int rows, int depth, const char* next, int row_bytes) {
-    for (; r + R <= rows; r += R)
-        for (int c = 0; c < columns; c += V * WIDTH) {
-            const int ahead = r ? 0 : row_bytes * V * WIDTH / columns;
-            tile<R, V>(a + r * a_step, a_step, b + c, columns, out + r * columns + c, columns, depth, next + c / (V * WIDTH) * ahead * depth, ahead);
+            for (int v = 0; v < V; v += 2) apart<B>(to + r * columns + v * WIDTH, sum[r][v], sum[r][v + 1]);
+        for (int64_t k = 0; k < depth; ++k) {
+            for (int64_t byte = 0; byte < ahead; byte += LINE) __builtin_prefetch(soon + k * ahead + byte, 0, 2);
+            Vec line[V];
+            for (int v = 0; v < V; v += 2) load_apart(b + k * columns + column + v * WIDTH, line[v], line[v + 1]);
+            for (int r = 0; r < R; ++r)
+                for (int v = 0; v < V; ++v) sum[r][v] += factors[r * a_step + k] * line[v];
         }
-    return r;
-}
+        for (int r = 0; r < R; ++r)
+            for (int v = 0; v < V; v += 2) together<B>(to + r * columns + v * WIDTH, sum[r][v], sum[r][v + 1]);
+    }
 
-// The same for any number of rows; `columns` is a multiple of 64. `next` is as large as `b`, in the format of T.
-template <typename T, typename B>
-void multiply(const float* a, int a_step, const B* b, int columns, float* out, int rows, int depth, const T* next) {
-    const char* bytes = reinterpret_cast<const char*>(next);
-    const int row_bytes = columns * int(sizeof(T));
-    int r = strips<FEW, MANY_WIDE>(0, a, a_step, b, columns, out, rows, depth, bytes, row_bytes);
-    r = strips<3, FEW_WIDE>(r, a, a_step, b, columns, out, rows, depth, bytes, row_bytes);
-    strips<1, FEW_WIDE>(r, a, a_step, b, columns, out, rows, depth, bytes, row_bytes);
-}
+    // All columns of as many rows from `row` on as fill tiles of R; the first row that is left.
+    template <int R, int V>
+    int64_t strip(int64_t row) const {
+        for (; row + R <= rows; row += R)
+            for (int64_t column = 0; column < columns; column += V * WIDTH) tile<R, V>(row, column);
+        return row;
+    }
 
-// The same, of a block in its own format. One that many rows are multiplied with is widened once, into `room`.
-inline void multiply_block(const float* a, int a_step, const float* block, int columns, float* out, int rows, int depth, const float* next, float*) {
-    multiply(a, a_step, block, columns, out, rows, depth, next);
-}
-inline void multiply_block(const float* a, int a_step, const bf16* block, int columns, float* out, int rows, int depth, const bf16* next, float* room) {
-    if (rows <= FEW) return multiply(a, a_step, block, columns, out, rows, depth, next);
-    for (int i = 0; i < depth * columns; i += WIDTH) store(room + i, load(block + i));
-    multiply(a, a_step, static_cast<const float*>(room), columns, out, rows, depth, next);
+    void add() const { strip<1, FEW_WIDE>(strip<3, FEW_WIDE>(strip<FEW, MANY_WIDE>(0))); }
+};
+
+// A product with a block. One in bf16 that many rows are multiplied with is widened once, into `room`.
+inline void add(const Product<float>& product, float*) { product.add(); }
+inline void add(const Product<bf16>& product, float* room) {
+    if (product.rows <= FEW) return product.add();
+    for (int64_t i = 0; i < product.depth * product.columns; i += WIDTH) store(room + i, load(product.b + i));
+    const auto& p = product;
+    Product<float>{p.a, p.a_step, room, p.out, p.rows, p.columns, p.depth, p.next, p.next_row}.add();
 }
 
 struct Stretch {
@@ -131,14 +134,16 @@ struct Pass {
         const int64_t blocks = last / BLOCK + 1;
         for (int64_t b = 0; b < blocks; ++b) {
             const int64_t at = tables[s.table + b] * kv_heads + h, next = tables[s.table + std::min(b + 1, blocks - 1)] * kv_heads + h;
-            const T *k = keys + at * dim * BLOCK, *v = values + at * BLOCK * padded, *next_k = keys + next * dim * BLOCK;
+            const T *k = keys + at * dim * BLOCK, *v = values + at * BLOCK * padded;
+            const char *soon = reinterpret_cast<const char*>(v), *then = reinterpret_cast<const char*>(keys + next * dim * BLOCK);
             std::fill(score, score + rows * BLOCK, 0.0f);
-            multiply_block(q, dim, k, BLOCK, score, rows, dim, v, widened);
+            add(Product<T>{q, dim, k, score, rows, BLOCK, dim, soon, padded * BLOCK / dim * int64_t(sizeof(T))}, widened);
             for (int64_t r = 0; r < rows; ++r) {
                 const int64_t seen = s.first + begin + r / group - b * BLOCK + 1;  // positions of this block that the row may look at
                 soften(score + r * BLOCK, seen, top[r], total[r], sum + r * padded);
             }
-            multiply_block(score, BLOCK, v, padded, sum, rows, std::min<int64_t>(BLOCK, last - b * BLOCK + 1), next_k, widened);
+            const int64_t depth = std::min<int64_t>(BLOCK, last - b * BLOCK + 1);
+            add(Product<T>{score, BLOCK, v, sum, rows, padded, depth, then, dim * int64_t(sizeof(T))}, widened);
         }
         for (int64_t r = 0; r < rows; ++r) {
             T* to = out + ((s.token + begin + r / group) * heads + h * group + r % group) * dim;
