@@ -40,6 +40,21 @@ def test_logits_are_those_of_transformers(
     assert ((out - expected).norm(dim=-1) / expected.norm(dim=-1)).median() < tolerance
 
 
+def test_products_are_prepared_for_few_numbers_of_rows(tiny_llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Decoder(AutoModelForCausalLM.from_pretrained(tiny_llama, dtype=torch.float32), torch.float32)
+    multiplied: set[int] = set()
+    real = Linear.__call__
+
+    def counted(self: Linear, x: torch.Tensor, onto: torch.Tensor | None = None) -> torch.Tensor:
+        multiplied.add(len(x))
+        return real(self, x, onto)
+
+    monkeypatch.setattr(Linear, "__call__", counted)
+    for tokens in (1, 7, 8, 9, 15):
+        assert len(run(model, torch.arange(tokens), torch.float32)) == tokens
+    assert multiplied == {8, 16}
+
+
 @pytest.mark.parametrize(
     "config",
     [

@@ -101,16 +101,19 @@ def test_other_code_never_meets_old_episodes_and_names_its_own_alike(tmp_path: P
     assert not list(tmp_path.glob("*.jsonl")), "what other code left of the same episodes goes too"
 
 
-def test_the_codes_digest_is_of_what_episodes_depend_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["a.py", "b.cpp", "c.h"])
+def test_the_codes_digest_is_of_what_episodes_depend_on(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert study.code_sha256() == study.code_sha256()
     for part in (*study.PLAYING, "reporting"):
         (tmp_path / part).mkdir()
-        (tmp_path / part / "a.py").write_text("1")
+        (tmp_path / part / name).write_text("1")
     monkeypatch.setattr(study, "CODE", tmp_path)
     before = study.code_sha256()
-    (tmp_path / "reporting" / "a.py").write_text("2")
+    (tmp_path / "reporting" / name).write_text("2")
     assert study.code_sha256() == before
-    (tmp_path / "envs" / "a.py").write_text("2")
+    (tmp_path / "envs" / name).write_text("2")
     assert study.code_sha256() != before
 
 

@@ -14,6 +14,8 @@ from structure import ROOT
 from stages.engines.opening import open_engine
 from stages.params import load
 
+pytest_plugins = ["tiny"]
+
 ADAPTER = Path("data/students/alfworld_react_sft_s0/adapter")
 
 
@@ -56,3 +58,16 @@ def test_the_engine_is_the_one_that_params_name(monkeypatch: pytest.MonkeyPatch)
         ("cpu", (Path("base"), ADAPTER), common),
         ("vllm", (Path("base"), ADAPTER), {**common, **engine.vllm.model_dump()}),
     ]
+
+
+def test_without_an_adapter_peft_is_not_imported(tiny_llama: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+from stages.engines.opening import open_engine
+from stages.params import load
+open_engine(load().engine.model_copy(update={"slots": 1}), Path(sys.argv[1]), None, ())
+print("peft" in sys.modules)
+"""
+    command = [sys.executable, "-c", code, str(tiny_llama)]
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split() == ["False"]

@@ -23,7 +23,7 @@ from stages.engines.conversation import Conversation
 from stages.engines.decoder import Decoder, Layout
 from stages.engines.drafting import Drafter
 from stages.engines.kernel import BLOCK
-from stages.numbers import multiplies_bf16
+from stages.numbers import processor_multiplies_bf16
 from stages.records import Message
 
 _PASS_TOKENS = 512  # a pass at most; bounds memory, and replies go on while long prompts are encoded
@@ -57,7 +57,7 @@ def number_format(dtype: str) -> torch.dtype:
     """The format that params.yaml names; `auto` is bf16 where the processor multiplies it natively, else fp32 (bf16 would be emulated,
     and slower)."""
     if dtype == "auto":
-        return torch.bfloat16 if multiplies_bf16() else torch.float32
+        return torch.bfloat16 if processor_multiplies_bf16() else torch.float32
     return {"bfloat16": torch.bfloat16, "float32": torch.float32}[dtype]
 
 
@@ -66,13 +66,14 @@ def load_model(base: Path, adapter: Path | None, dtype: torch.dtype) -> Decoder:
 
     Raises `EngineFault` when a folder is missing or holds no such thing, or a model that the engine does not run.
     """
-    from peft import PeftModel
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
         if adapter is not None:
+            from peft import PeftModel  # takes longer to import than all else that the engine needs
+
             model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise EngineFault(f"cannot load the model {base} with adapter {adapter}: {error}; run `dvc repro`") from error

@@ -17,9 +17,10 @@ from torch import nn
 from stages.engines import kernel
 from stages.engines.base import EngineFault
 from stages.engines.blocks import BlockPool
-from stages.numbers import multiplies_bf16
+from stages.numbers import processor_multiplies_bf16
 
 FAMILIES = ("llama", "qwen2")
+_ROWS = 8  # passes have a multiple of as many: for each number of rows that it meets, oneDNN prepares a product of each shape, and keeps it
 
 
 @dataclass
@@ -41,7 +42,7 @@ class Linear:
         biases = [one.bias.detach() for one in maps if one.bias is not None]
         self._bias = torch.cat(biases).to(dtype) if biases else None
         available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-        self._packed = available and (dtype == torch.float32 or multiplies_bf16())
+        self._packed = available and (dtype == torch.float32 or processor_multiplies_bf16())
         self._weight = torch.ops.mkldnn._reorder_linear_weight(weight) if self._packed else weight
 
     def __call__(self, x: torch.Tensor, onto: torch.Tensor | None = None) -> torch.Tensor:
@@ -108,18 +109,23 @@ class Decoder:
 
     def encode(self, ids: torch.Tensor, layout: Layout) -> torch.Tensor:
         """Encode tokens [tokens] after those that their conversations have; final hidden states [tokens, width]."""
-        x = self._embedding[ids]
+        x = _filled(self._embedding[ids])
         whole = self._rotary(x.new_empty(0, dtype=torch.float32), layout.positions[None])
         # Both halves are the same.
         turns = tuple(part[0, :, : part.shape[-1] // 2].contiguous() for part in whole)
         pool = layout.pool
         for layer, keys, values in zip(self._layers, pool.keys, pool.values, strict=True):
             x = layer(x, turns, keys, values, layout)
-        return self._norm(x)
+        return self._norm(x)[: len(ids)]
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """hidden [tokens, width] -> [tokens, vocabulary] in fp32."""
-        return self._head(hidden).float()
+        return self._head(_filled(hidden))[: len(hidden)].float()
+
+
+def _filled(x: torch.Tensor) -> torch.Tensor:
+    """x [tokens, width] with rows of zeros below, up to a number of rows that products are prepared for."""
+    return nn.functional.pad(x, (0, 0, 0, -len(x) % _ROWS))
 
 
 def _check(config: Any) -> None:

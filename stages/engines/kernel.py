@@ -1,7 +1,8 @@
 """Compiles this package's C++ for this processor at its first use, and calls it: attention, and what lies between matrix products.
 
 Own code, since nothing that torch has reads blocks of keys and values of a ragged batch on a CPU: gathering them for its own attention costs
-more than the attention. The compiler is the one that ALFWorld's installation needs as well.
+more than the attention. Norm and gate it has only as several operations, each of which goes over memory. The compiler is the one that
+ALFWorld's installation needs as well.
 """
 
 from __future__ import annotations
@@ -76,12 +77,13 @@ def attend(
 
     mixed [tokens, (heads + 2 kv heads) * dim]: queries, keys and values, of the pool's number format; cos and sin [tokens, dim / 2] in fp32;
     keys [blocks, kv heads, dim, BLOCK], values [blocks, kv heads, BLOCK, padded dim]; stretches [n, 4] int64: first row, its position,
-    number of tokens, where in `tables` the conversation's block numbers begin; tables int64. All contiguous. Returns [tokens, heads * dim].
+    number of tokens, where in `tables` the conversation's block numbers begin; tables int64. All contiguous. Rows that no stretch holds come
+    out as zeros. Returns [tokens, heads * dim].
     """
     _, kv_heads, dim, _ = keys.shape
     tokens, width = mixed.shape
     heads = width // dim - 2 * kv_heads
-    out = mixed.new_empty(tokens, heads * dim)
+    out = mixed.new_zeros(tokens, heads * dim)
     tensors = (mixed, cos, sin, keys, values, out, tables, stretches)
     pointers = (ctypes.c_void_p * len(tensors))(*[t.data_ptr() for t in tensors])
     sizes = (ctypes.c_int64 * 5)(heads, kv_heads, dim, values.shape[3], len(stretches))
