@@ -16,18 +16,17 @@ import argparse
 import random
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import torch
+from candidates.models import never_ending
 from common import base_model, config_of, number_format, record, show
 from flops import Decoder, decode, prefill
 from limits import limits
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
 from stages.engines.base import Engine, Reply
 from stages.engines.cpu import CpuEngine
@@ -53,19 +52,6 @@ THINGS = (
     "shelf",
     "towel",
 )
-
-
-@contextmanager
-def endless(base: Path) -> Iterator[Path]:
-    """A copy of a model that cannot write its end token: whose logit is always 0, far below the best one."""
-    with tempfile.TemporaryDirectory() as folder:
-        tokenizer = AutoTokenizer.from_pretrained(base)
-        model: Any = AutoModelForCausalLM.from_pretrained(base, dtype="auto")
-        with torch.no_grad():
-            model.get_output_embeddings().weight[tokenizer.eos_token_id] = 0
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-        yield Path(folder)
 
 
 def prompt(tokenizer: Any, seed: int, tokens: int) -> str:
@@ -115,7 +101,9 @@ def conversations(base: Path, settings: Settings, tokens: int, passes: int) -> t
     prompts, short = ([prompt(tokenizer, seed, length) for seed in range(settings.slots)] for length in (tokens, 16))
     runs = []
     # Without guesses: a pass writes one token of every session.
-    with endless(base) as model, mock.patch.object(Drafter, "draft", return_value=[]):
+    with tempfile.TemporaryDirectory() as folder, mock.patch.object(Drafter, "draft", return_value=[]):
+        model = Path(folder) / "model"
+        never_ending(base, model)
         for new in (1, 1 + passes):
             sizes = {"slots": settings.slots, "context": settings.context, "max_new_tokens": new}
             engine = CpuEngine(model, None, dtype=settings.dtype, **sizes, temperature=0.0, stop=())
