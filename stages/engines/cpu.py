@@ -72,7 +72,7 @@ def load_model(base: Path, adapter: Path | None, dtype: torch.dtype) -> Decoder:
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
         if adapter is not None:
-            from peft import PeftModel  # takes longer to import than all else that the engine needs
+            from peft import PeftModel  # takes seconds to import
 
             model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
