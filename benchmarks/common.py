@@ -1,7 +1,8 @@
 """What the benchmarks share: the results file, the machine, the base model, tables, and runs in a process of their own.
 
-All commands are run from the project's root: `python benchmarks/NAME.py`. Each replaces its own sections of benchmarks/results.json and
-leaves the others. The processor should have nothing else to do.
+All commands are run from the project's root: `python benchmarks/NAME.py`. Each replaces its own sections of a results file and leaves the
+others. Each kind of processor has a file of its own (results-avx2.json, ...), for their figures do not belong in one table. The processor
+should have nothing else to do.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 
@@ -22,10 +23,10 @@ from stages.engines import cpu
 from stages.files import atomic
 from stages.params import Engine
 
-RESULTS = Path(__file__).with_name("results.json")
+CAPABILITY = torch.backends.cpu.get_cpu_capability()
+RESULTS = Path(__file__).with_name(f"results-{CAPABILITY.lower()}.json")
 SCHEMA_VERSION = 1
 BASE = Path("data/base/model")
-MEMORY = Path("/proc/self/status")
 
 Result = TypeVar("Result")
 
@@ -55,7 +56,7 @@ def machine() -> dict[str, Any]:
         "cpu": _processor(),
         "cores": len(os.sched_getaffinity(0)),
         "threads": torch.get_num_threads(),
-        "capability": torch.backends.cpu.get_cpu_capability(),
+        "capability": CAPABILITY,
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
         "torch": torch.__version__,
         "python": platform.python_version(),
@@ -69,9 +70,10 @@ def _processor() -> str:
     return platform.processor()
 
 
-def peak_memory_mb() -> float:
-    """Peak resident memory of this process in MB. Linux; getrusage(2) would count that of the process which started this one too."""
-    [line] = [row for row in MEMORY.read_text(encoding="utf-8").splitlines() if row.startswith("VmHWM")]
+def peak_memory_mb(process: int | Literal["self"] = "self") -> float:
+    """Peak resident memory of a process in MB. Linux; getrusage(2) would count that of the process which started this one too."""
+    status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
+    [line] = [row for row in status.splitlines() if row.startswith("VmHWM")]
     return int(line.split()[1]) / 1024
 
 

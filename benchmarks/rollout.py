@@ -1,11 +1,12 @@
 """Episodes a minute: our engine and the sequential baseline on the same tasks.
 
-    python benchmarks/rollout.py [--tasks 32] [--baseline-tasks 32] [--server URL ...]
+    python benchmarks/rollout.py [--tasks 32] [--baseline-tasks 32] [--server transformers llama.cpp URL ...]
 
 ReAct with the base model on games of ALFWorld's train panel, evenly drawn, under the limits of params.yaml. The contenders play one after the
 other, each in a process of its own: `sequential` (benchmarks/sequential.py), the engine that params.yaml names, and one more for each
-OpenAI-compatible server. Loading and a warm-up (a few short episodes of the dev panel, for whatever is compiled at first use) are not in the
-time. Greedy replies differ between engines by rounding alone, so successes and turns may differ a little.
+OpenAI-compatible server: one that is started here (candidates/servers.py), or one that serves the base model elsewhere. Loading and a warm-up
+(a few short episodes of the dev panel, for whatever is compiled at first use) are not in the time. Greedy replies differ between engines by
+rounding alone, so successes and turns may differ a little.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from candidates import servers
 from common import alone, base_model, number_format, peak_memory_mb, record, show
 
 from stages.agents import get
@@ -36,6 +39,7 @@ ENV, AGENT = "alfworld", "react"
 PANELS = Path("data/panels") / ENV
 SEQUENTIAL = "sequential"
 WARMUP_TASKS, WARMUP_TURNS = 2, 3
+PATIENCE = 1800.0  # seconds a server may take for a reply: slow ones are to be measured, too
 
 
 def drawn(panel: str, number: int) -> list[Task]:
@@ -59,7 +63,7 @@ def contender(name: str, settings: Settings) -> tuple[Engine, Callable[[], Envir
             PANELS, turns
         )
     if name != engine.kind:
-        server = engine.server.model_copy(update={"url": name})
+        server = engine.server.model_copy(update={"url": name, "timeout": PATIENCE})
         settings = settings.model_copy(
             update={"engine": engine.model_copy(update={"kind": "server", "server": server})}
         )
@@ -79,6 +83,17 @@ def play(name: str, settings: Settings, tasks: Sequence[Task], warmup: Sequence[
         "peak_memory_mb": peak_memory_mb(),
         "engine": engine.name,
     }
+
+
+def play_on(server: str, settings: Settings, tasks: Sequence[Task], warmup: Sequence[Task]) -> dict[str, Any]:
+    """The figures of a server, by its name in `servers.KINDS` or its address; the memory is its own where it runs here."""
+    if server not in servers.KINDS:
+        return alone(play, server, settings, tasks, warmup) | {"peak_memory_mb": None}
+    engine = settings.engine
+    room = servers.Room(engine.slots, engine.context, torch.get_num_threads(), number_format(engine))
+    with servers.started(server, base_model(), room) as running:
+        facts = alone(play, running.url, settings, tasks, warmup)
+        return facts | {"peak_memory_mb": peak_memory_mb(running.process.pid)}
 
 
 def _episodes(
@@ -132,17 +147,20 @@ def main() -> None:
     )
     parser.add_argument(
         "--server",
-        metavar="URL",
-        action="append",
+        metavar="SERVER",
+        nargs="+",
         default=[],
-        help="an OpenAI-compatible server that serves the base model",
+        help=f"OpenAI-compatible servers: {', '.join(servers.KINDS)}, or the address of one that serves the base model",
     )
     args = parser.parse_args()
     base_model()
+    for name in args.server:
+        servers.check(name)
     settings = load()
     tasks, warmup = drawn("train", args.tasks), drawn("dev", WARMUP_TASKS)
     found = {SEQUENTIAL: alone(play, SEQUENTIAL, settings, drawn("train", args.baseline_tasks or args.tasks), warmup)}
-    found |= {name: alone(play, name, settings, tasks, warmup) for name in [settings.engine.kind, *args.server]}
+    found[settings.engine.kind] = alone(play, settings.engine.kind, settings, tasks, warmup)
+    found |= {name: play_on(name, settings, tasks, warmup) for name in args.server}
     facts = compared(found)
     columns = ("episodes", "episodes_per_minute", "reply_tokens_per_second", "computed_tokens_per_second", "successes")
     columns += ("mean_turns", "reply_tokens_per_turn", "machine_failures", "load_seconds", "peak_memory_mb", "speedup")

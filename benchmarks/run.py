@@ -1,4 +1,4 @@
-"""All benchmarks, one after the other, into benchmarks/results.json.
+"""All benchmarks, one after the other, into this kind of processor's results file.
 
     python benchmarks/run.py
 

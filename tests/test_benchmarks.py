@@ -16,6 +16,7 @@ import rollout
 import scaling
 import torch
 import training
+from candidates import servers
 from flops import Decoder
 from flops import decode as decode_pass
 from flops import prefill as prefill_flops
@@ -243,17 +244,38 @@ def test_the_baseline_replies_as_our_engine_does(tiny_llama: Path, stop: tuple[s
 
 
 @pytest.mark.slow
-def test_rollouts_of_baseline_and_engine_are_the_same_episodes(project: Path) -> None:
+def test_rollouts_of_baseline_engine_and_server_are_the_same_episodes(project: Path) -> None:
     settings, tasks, warmup = short_settings(), rollout.drawn("train", 2), rollout.drawn("dev", 1)
     found = {name: common.alone(rollout.play, name, settings, tasks, warmup) for name in ("sequential", "cpu")}
+    found["transformers"] = rollout.play_on("transformers", settings, tasks, warmup)
     facts = rollout.compared(found)
-    baseline, ours = facts["engines"]["sequential"], facts["engines"]["cpu"]
-    for key in ("episodes", "successes", "mean_turns", "machine_failures"):
-        assert baseline[key] == ours[key]
+    baseline, ours, server = facts["engines"].values()
+    for key in ("episodes", "successes", "mean_turns", "reply_tokens_per_turn", "machine_failures"):
+        assert baseline[key] == ours[key] == server[key]
     assert (ours["episodes"], ours["machine_failures"], ours["mean_turns"]) == (2, 0, 2.0)
     assert baseline["computed_tokens"] > ours["computed_tokens"] > 0
     assert facts["speedup_vs_sequential"] == ours["speedup"] > 0
     assert baseline["speedup"] == 1
+
+
+def test_a_server_that_cannot_be_measured_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(servers.importlib.util, "find_spec", lambda package: None)
+    with pytest.raises(SystemExit, match=r"--server llama\.cpp: xllamacpp is not installed; pip install it"):
+        servers.check("llama.cpp")
+    with pytest.raises(SystemExit, match=r"--server vllm: expected transformers, llama\.cpp or an address"):
+        servers.check("vllm")
+    servers.check("https://example.org/v1")
+
+
+@pytest.mark.slow
+def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    room = servers.Room(1, 64, 1, torch.float32)
+    with (
+        pytest.raises(RuntimeError, match=r"it does not serve; it said\n(.|\n)*OSError"),
+        servers.started("transformers", tmp_path / "model", room),
+    ):
+        pass
 
 
 @pytest.mark.slow

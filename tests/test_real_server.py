@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import socket
 import subprocess
-import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
+import torch
+from candidates.servers import MODEL, transformers_serve
 from talks import converse
 
 from stages.engines.base import EngineFault, Reply
@@ -31,50 +27,18 @@ SETTINGS: dict[str, Any] = {"slots": 3, "context": 512, "max_new_tokens": 16, "t
 
 @dataclass(frozen=True)
 class Served:
-    """A running server: its settings, and the folder of the model that it serves as tiny/base."""
+    """A running server, its settings, and the folder of the model that it serves."""
 
     settings: Server
     base: Path
     process: subprocess.Popen[bytes]
 
 
-def cached(hub: Path, base: Path) -> None:
-    """The model as it stands in the hub's cache, which is all that the server lists."""
-    repository, commit = hub / "models--tiny--base", "0" * 40
-    shutil.copytree(base, repository / "snapshots" / commit)
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text(commit)
-
-
 @pytest.fixture(scope="module")
 def served(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    hub = tmp_path_factory.mktemp("hub")
-    cached(hub, tiny_llama)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [Path(sys.executable).parent / "transformers", "serve", "tiny/base", "--host", "127.0.0.1"]
-    options = ["--port", str(port), "--device", "cpu", "--dtype", "float32"]
-    log = hub / "log"
-    with log.open("wb") as said:
-        process = subprocess.Popen(
-            [*command, *options],
-            env={**os.environ, "HF_HUB_CACHE": str(hub), "HF_HUB_OFFLINE": "1"},
-            stdout=said,
-            stderr=subprocess.STDOUT,
-        )
-    settings = Server(url=f"http://127.0.0.1:{port}/v1", model=None, key_variable="NO_SUCH_KEY", timeout=60, retries=1)
-    try:
-        for _ in range(240):
-            assert process.poll() is None, log.read_text()
-            try:
-                httpx.get(f"{settings.url}/models")
-                break
-            except httpx.ConnectError:
-                time.sleep(0.5)
-        yield Served(settings, tiny_llama, process)
-    finally:
-        process.kill()
-        process.wait()
+    with transformers_serve(tiny_llama, tmp_path_factory.mktemp("server"), torch.float32) as running:
+        settings = Server(url=running.url, model=None, key_variable="NO_SUCH_KEY", timeout=60, retries=1)
+        yield Served(settings, tiny_llama, running.process)
 
 
 def facts(talks: Sequence[Sequence[Reply]]) -> list[list[tuple[str, str, int, int]]]:
@@ -91,7 +55,7 @@ def remote(served: Served, **changes: Any) -> ServerEngine:
 
 def test_it_says_what_the_embedded_engine_says(served: Served) -> None:
     engine = remote(served)
-    assert engine.name == "server:tiny/base"
+    assert engine.name == f"server:{MODEL}"
     replies = converse(engine)
     assert facts(replies) == facts(converse(embedded(served)))
     assert {r.finish for talk in replies for r in talk} == {"stop", "length"}
@@ -124,7 +88,7 @@ def test_the_window_ends_where_the_embedded_engines_does(served: Served) -> None
 
 
 def test_another_model_is_not_taken_for_it(served: Served) -> None:
-    with pytest.raises(EngineFault, match="does not serve 'student'; its models: tiny/base"):
+    with pytest.raises(EngineFault, match=f"does not serve 'student'; its models: {MODEL}"):
         ServerEngine(served.settings, Path("data/students/student/adapter"), **SETTINGS)
 
 
