@@ -85,13 +85,15 @@ def play(name: str, settings: Settings, tasks: Sequence[Task], warmup: Sequence[
     }
 
 
-def play_on(server: str, settings: Settings, tasks: Sequence[Task], warmup: Sequence[Task]) -> dict[str, Any]:
-    """The figures of a server, by its name in `servers.KINDS` or its address; the memory is its own where it runs here."""
-    if server not in servers.KINDS:
-        return alone(play, server, settings, tasks, warmup) | {"peak_memory_mb": None}
+def measure(name: str, settings: Settings, tasks: Sequence[Task], warmup: Sequence[Task]) -> dict[str, Any]:
+    """A contender's figures. A server's memory is its own where it is started here, and unknown elsewhere."""
+    if name in (SEQUENTIAL, settings.engine.kind):
+        return alone(play, name, settings, tasks, warmup)
+    if name not in servers.KINDS:
+        return alone(play, name, settings, tasks, warmup) | {"peak_memory_mb": None}
     engine = settings.engine
     room = servers.Room(engine.slots, engine.context, torch.get_num_threads(), number_format(engine))
-    with servers.started(server, base_model(), room) as running:
+    with servers.started(name, base_model(), room) as running:
         facts = alone(play, running.url, settings, tasks, warmup)
         return facts | {"peak_memory_mb": peak_memory_mb(running.process.pid)}
 
@@ -158,23 +160,21 @@ def main() -> None:
         servers.check(name)
     settings = load()
     tasks, warmup = drawn("train", args.tasks), drawn("dev", WARMUP_TASKS)
-    found = {SEQUENTIAL: alone(play, SEQUENTIAL, settings, drawn("train", args.baseline_tasks or args.tasks), warmup)}
-    found[settings.engine.kind] = alone(play, settings.engine.kind, settings, tasks, warmup)
-    found |= {name: play_on(name, settings, tasks, warmup) for name in args.server}
-    facts = compared(found)
+    origin = {
+        "tasks": len(tasks),
+        "agent": AGENT,
+        "engine": settings.engine.model_dump(),
+        "max_turns": settings.runner.max_turns[ENV],
+    }
+    found = {SEQUENTIAL: measure(SEQUENTIAL, settings, drawn("train", args.baseline_tasks or args.tasks), warmup)}
+    for name in (settings.engine.kind, *args.server):
+        found[name] = measure(name, settings, tasks, warmup)
+        facts = compared(found)
+        record({"rollout": facts}, origin)  # at once: the next one may take an hour
     columns = ("episodes", "episodes_per_minute", "reply_tokens_per_second", "computed_tokens_per_second", "successes")
     columns += ("mean_turns", "reply_tokens_per_turn", "machine_failures", "load_seconds", "peak_memory_mb", "speedup")
     rows = facts["engines"].items()
     show(f"Rollouts of {len(tasks)} tasks", [{"engine": name} | {c: row[c] for c in columns} for name, row in rows])
-    record(
-        {"rollout": facts},
-        {
-            "tasks": len(tasks),
-            "agent": AGENT,
-            "engine": settings.engine.model_dump(),
-            "max_turns": settings.runner.max_turns[ENV],
-        },
-    )
 
 
 if __name__ == "__main__":

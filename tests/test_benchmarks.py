@@ -246,8 +246,8 @@ def test_the_baseline_replies_as_our_engine_does(tiny_llama: Path, stop: tuple[s
 @pytest.mark.slow
 def test_rollouts_of_baseline_engine_and_server_are_the_same_episodes(project: Path) -> None:
     settings, tasks, warmup = short_settings(), rollout.drawn("train", 2), rollout.drawn("dev", 1)
-    found = {name: common.alone(rollout.play, name, settings, tasks, warmup) for name in ("sequential", "cpu")}
-    found["transformers"] = rollout.play_on("transformers", settings, tasks, warmup)
+    contenders = ("sequential", "cpu", "transformers")
+    found = {name: rollout.measure(name, settings, tasks, warmup) for name in contenders}
     facts = rollout.compared(found)
     baseline, ours, server = facts["engines"].values()
     for key in ("episodes", "successes", "mean_turns", "reply_tokens_per_turn", "machine_failures"):
