@@ -244,14 +244,13 @@ def test_the_baseline_replies_as_our_engine_does(tiny_llama: Path, stop: tuple[s
 
 
 @pytest.mark.slow
-def test_rollouts_of_baseline_engine_and_server_are_the_same_episodes(project: Path) -> None:
+def test_rollouts_of_baseline_and_engine_are_the_same_episodes(project: Path) -> None:
     settings, tasks, warmup = short_settings(), rollout.drawn("train", 2), rollout.drawn("dev", 1)
-    contenders = ("sequential", "cpu", "transformers")
-    found = {name: rollout.measure(name, settings, tasks, warmup) for name in contenders}
+    found = {name: rollout.measure(name, settings, tasks, warmup) for name in ("sequential", "cpu")}
     facts = rollout.compared(found)
-    baseline, ours, server = facts["engines"].values()
+    baseline, ours = facts["engines"].values()
     for key in ("episodes", "successes", "mean_turns", "reply_tokens_per_turn", "machine_failures"):
-        assert baseline[key] == ours[key] == server[key]
+        assert baseline[key] == ours[key]
     assert (ours["episodes"], ours["machine_failures"], ours["mean_turns"]) == (2, 0, 2.0)
     assert baseline["computed_tokens"] > ours["computed_tokens"] > 0
     assert facts["speedup_vs_sequential"] == ours["speedup"] > 0
@@ -267,12 +266,12 @@ def test_a_server_that_cannot_be_measured_is_named_at_once(monkeypatch: pytest.M
     servers.check("https://example.org/v1")
 
 
-@pytest.mark.slow
-def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
-    (tmp_path / "model").mkdir()
+def test_a_server_that_does_not_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     room = servers.Room(1, 64, 1, torch.float32)
+    monkeypatch.setattr(servers.sys, "executable", "/bin/cat")  # knows no option -m, says so and ends
+    (tmp_path / "model").mkdir()
     with (
-        pytest.raises(RuntimeError, match=r"it does not serve; it said\n(.|\n)*OSError"),
+        pytest.raises(RuntimeError, match=r"serve local/base .*: it does not serve; it said\n.*cat: "),
         servers.started("transformers", tmp_path / "model", room),
     ):
         pass
