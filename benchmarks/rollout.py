@@ -1,4 +1,4 @@
-"""Episodes a minute: our engine and the sequential baseline on the same tasks.
+"""Episodes a minute: our engine, the sequential baseline and servers on the same tasks.
 
     python benchmarks/rollout.py [--tasks 32] [--baseline-tasks 32] [--server transformers llama.cpp URL ...]
 
@@ -87,10 +87,9 @@ def play(name: str, settings: Settings, tasks: Sequence[Task], warmup: Sequence[
 
 def measure(name: str, settings: Settings, tasks: Sequence[Task], warmup: Sequence[Task]) -> dict[str, Any]:
     """A contender's figures. A server's memory is its own where it is started here, and unknown elsewhere."""
-    if name in (SEQUENTIAL, settings.engine.kind):
-        return alone(play, name, settings, tasks, warmup)
     if name not in servers.KINDS:
-        return alone(play, name, settings, tasks, warmup) | {"peak_memory_mb": None}
+        facts = alone(play, name, settings, tasks, warmup)
+        return facts if name in (SEQUENTIAL, settings.engine.kind) else facts | {"peak_memory_mb": None}
     engine = settings.engine
     room = servers.Room(engine.slots, engine.context, torch.get_num_threads(), number_format(engine))
     with servers.started(name, base_model(), room) as running:

@@ -19,6 +19,7 @@ from stages.engines.conversation import Conversation
 from stages.records import Message
 
 GGUF_KINDS = ("F16", "Q8_0")
+PAGE, PASS = 16, 512  # of transformers' continuous batching: positions a block, tokens a pass
 
 
 @dataclass(frozen=True)
@@ -169,11 +170,10 @@ class Paged(ByTokens):
         model: Any = AutoModelForCausalLM.from_pretrained(
             files.folder, dtype=files.dtype, attn_implementation="sdpa"
         ).eval()
-        pages = 16
         self._manager = model.init_continuous_batching(
             generation_config=GenerationConfig(max_new_tokens=REPLY, do_sample=False, eos_token_id=-1),
             continuous_batching_config=ContinuousBatchingConfig(
-                page_size=pages, num_blocks=files.slots * CONTEXT // pages, max_batch_tokens=512
+                page_size=PAGE, num_blocks=files.slots * CONTEXT // PAGE, max_batch_tokens=PASS
             ),
         )
         self._manager.start()
@@ -201,13 +201,9 @@ class LlamaCpp(ByTokens):
         super().__init__(files)
         import xllamacpp
 
-        params = xllamacpp.CommonParams()
-        params.model.path = str(files.gguf[kind])
-        params.n_parallel = files.slots
-        params.n_ctx = files.slots * CONTEXT
-        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = files.threads
-        params.verbosity = 0
-        self._server = xllamacpp.Server(params)
+        from candidates.llama_server import parameters
+
+        self._server = xllamacpp.Server(parameters(str(files.gguf[kind]), files.slots, CONTEXT, files.threads))
         self._threads = ThreadPoolExecutor(files.slots)
         self._answers: queue.Queue[tuple[int, Any]] = queue.Queue()
 

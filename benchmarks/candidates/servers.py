@@ -22,11 +22,11 @@ from pathlib import Path
 import httpx
 import torch
 
+from candidates.engines import PAGE, PASS
 from candidates.models import gguf_file
 
 MODEL = "local/base"
 START_SECONDS = 180
-BLOCK = 16  # positions that transformers keeps together
 
 
 @dataclass(frozen=True)
@@ -83,10 +83,11 @@ def transformers_serve(base: Path, folder: Path, dtype: torch.dtype, *options: s
 
 
 def _transformers(base: Path, folder: Path, room: Room) -> AbstractContextManager[Running]:
-    blocks = room.slots * room.context // BLOCK
-    options = ("--continuous-batching", "--attn-implementation", "sdpa", "--cb-max-batch-tokens", "512")
-    sizes = ("--cb-block-size", str(BLOCK), "--cb-num-blocks", str(blocks))
-    return transformers_serve(base, folder, room.dtype, *options, *sizes)
+    sizes = {"max-batch-tokens": PASS, "block-size": PAGE, "num-blocks": room.slots * room.context // PAGE}
+    options = [word for name, size in sizes.items() for word in (f"--cb-{name}", str(size))]
+    return transformers_serve(
+        base, folder, room.dtype, "--continuous-batching", "--attn-implementation", "sdpa", *options
+    )
 
 
 def _llama_cpp(base: Path, folder: Path, room: Room) -> AbstractContextManager[Running]:
