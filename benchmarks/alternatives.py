@@ -30,7 +30,7 @@ from candidates import engines, matmul, models, work
 from candidates.engines import GGUF_KINDS, Files
 from common import base_model, number_format, peak_memory_mb, record, show
 
-from stages.params import load
+from stages.core.params import load
 
 OUT = Path(__file__).with_suffix(".json")
 LIMIT = 900  # seconds a candidate may take

@@ -20,8 +20,8 @@ from typing import Any, Literal, TypeVar
 import torch
 
 from stages.engines import cpu
-from stages.files import atomic
-from stages.params import Engine
+from stages.core.files import atomic
+from stages.core.params import Engine
 
 CAPABILITY = torch.backends.cpu.get_cpu_capability()
 RESULTS = Path(__file__).with_name(f"results-{CAPABILITY.lower()}.json")

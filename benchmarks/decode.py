@@ -31,9 +31,9 @@ from transformers import AutoTokenizer
 from stages.engines.base import Engine, Reply
 from stages.engines.cpu import CpuEngine
 from stages.engines.drafting import Drafter
-from stages.params import Engine as Settings
-from stages.params import load
-from stages.records import Message
+from stages.core.params import Engine as Settings
+from stages.core.params import load
+from stages.core.records import Message
 
 PROMPT_TOKENS, PASSES = 600, 64
 THINGS = (

@@ -24,7 +24,7 @@ from common import alone, record, show
 from rollout import PANELS, drawn
 
 from stages.envs.base import Environment, Observation, Task
-from stages.params import load
+from stages.core.params import load
 
 COMMANDS = 20  # after the solution
 

@@ -15,7 +15,7 @@ from common import base_model, best_seconds, config_of, number_format, record, s
 from flops import Decoder
 from torch.nn.functional import linear
 
-from stages.params import load
+from stages.core.params import load
 
 ROWS = 512  # tokens a product, as in a pass over prompts
 SQUARE = 2048

@@ -28,9 +28,9 @@ from stages.engines.base import Engine
 from stages.envs.base import Environment, Task
 from stages.envs.panel import load_panel
 from stages.envs.registry import make
-from stages.hinting.retrieval import Retriever
-from stages.params import Settings, load, of_env
-from stages.records import Episode
+from stages.retrieval.retriever import Retriever
+from stages.core.params import Settings, load, of_env
+from stages.core.records import Episode
 from stages.runner.episodes import Play, play_tasks
 from stages.runner.journal import Journal
 from stages.runner.study import model_id, open_engine

@@ -17,7 +17,7 @@ from typing import Any
 from common import alone, base_model, record, show
 from rollout import AGENT, ENV, WARMUP_TASKS, drawn, play
 
-from stages.params import load
+from stages.core.params import load
 
 
 def marginal(runs: list[dict[str, Any]]) -> dict[str, Any]:

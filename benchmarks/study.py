@@ -18,8 +18,8 @@ from common import base_model, config_of, number_format, record, show
 from flops import Decoder, training
 from limits import products
 
-from stages.params import Settings, load, of_env
-from stages.records import Episode, Lesson, read
+from stages.core.params import Settings, load, of_env
+from stages.core.records import Episode, Lesson, read
 
 DATA = Path("data")
 OUT = Path(__file__).with_suffix(".json")

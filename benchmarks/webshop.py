@@ -19,14 +19,14 @@ from stages.envs.base import Environment, Observation, Task
 from stages.envs.panel import load_panel
 from stages.envs.webshop.catalogue import Catalogue
 from stages.envs.webshop.environment import WebShopEnvironment, read_catalogue, read_spec
-from stages.envs.webshop.generator import generate
-from stages.envs.webshop.nouns import ListedNouns
-from stages.envs.webshop.official import read_official
-from stages.envs.webshop.panels import build_panels
-from stages.envs.webshop.remote import RemoteShop
-from stages.envs.webshop.server import serve
-from stages.envs.webshop.vocabulary import NOUNS
-from stages.params import load
+from stages.panelling.webshop.generator import generate
+from stages.panelling.webshop.nouns import ListedNouns
+from stages.panelling.webshop.official import read_official
+from stages.panelling.webshop.panels import build_panels
+from stages.site.remote import RemoteShop
+from stages.site.server import serve
+from stages.panelling.webshop.vocabulary import NOUNS
+from stages.core.params import load
 
 OUT = Path(__file__).with_suffix(".json")
 LARGE = 20_000

@@ -17,15 +17,16 @@ import signal
 import sys
 from pathlib import Path
 
-from stages import play, show
+from stages.commands import play
+from stages.commands import show
 from stages.engines.base import EngineFault
 from stages.envs.base import EnvironmentFault
 from stages.envs.panel import PanelError
-from stages.params import SettingsError, load
-from stages.profiles import apply_profile, settings_with
-from stages.records import RecordError
-from stages.shop import open_shop
-from stages.verify import VerifyError, verify
+from stages.core.params import SettingsError, load
+from stages.commands.profile import apply_profile, settings_with
+from stages.core.records import RecordError
+from stages.commands.shop import open_shop
+from stages.commands.verify import VerifyError, verify
 from stages.viewing.episodes import NotFound
 
 PARAMS = Path("params.yaml")
@@ -91,7 +92,7 @@ def _profile(args: argparse.Namespace) -> int:
 
 
 def _doctor(args: argparse.Namespace) -> int:
-    from stages.doctor import examine  # brings transformers along, which no other command here needs
+    from stages.commands.doctor import examine  # brings transformers along, which no other command here needs
 
     settings = settings_with(PARAMS, PROFILES / f"{args.profile}.yaml") if args.profile else load(PARAMS)
     findings = list(examine(settings, args.rate))

@@ -9,7 +9,7 @@ import json
 import sys
 from pathlib import Path
 
-from stages.files import replacing
+from stages.core.files import replacing
 from stages.training.trainer import TrainingError, merge
 
 SOURCE = Path("data/base/source")

@@ -16,10 +16,10 @@ from stages.agents import get
 from stages.envs.base import EnvironmentFault
 from stages.envs.panel import PanelError, load_panel
 from stages.envs.registry import make
-from stages.params import Settings, SettingsError, load, of_env
-from stages.records import Demo, write
-from stages.training import demos as household
-from stages.training import shop_demos as shop
+from stages.core.params import Settings, SettingsError, load, of_env
+from stages.core.records import Demo, write
+from stages.demonstrations.alfworld import demos as household
+from stages.demonstrations.webshop import demos as shop
 
 DATA = Path("data")
 

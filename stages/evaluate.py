@@ -12,8 +12,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from stages.params import load
-from stages.process import die_with_parent
+from stages.core.params import load
+from stages.core.process import die_with_parent
 from stages.runner.study import DATA, FAULTS, Runner, StudyError, System
 
 RETRIEVAL = ("rag", "constant", "random")

@@ -20,12 +20,12 @@ from tqdm import tqdm
 from stages.envs.base import Environment, EnvironmentFault, Task
 from stages.envs.panel import PanelError, load_panel
 from stages.envs.registry import make
-from stages.files import replacing
+from stages.core.files import replacing
 from stages.hinting.bank import build_bank
-from stages.hinting.feedback import write_hints
-from stages.hinting.probe import ProbeRecord, probe
-from stages.params import Hints, SettingsError, load, of_env
-from stages.records import BankEntry, Episode, Hint, RecordError, read, write
+from stages.hinting.writers.rules import write_hints
+from stages.hinting.alfworld.probe import ProbeRecord, probe
+from stages.core.params import Hints, SettingsError, load, of_env
+from stages.core.records import BankEntry, Episode, Hint, RecordError, read, write
 
 DATA = Path("data")
 PANEL = "train"

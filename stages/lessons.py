@@ -17,13 +17,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stages import agents, chat
+from stages import agents
+from stages.models import chat
 from stages.envs.panel import PanelError, load_panel, panel_names
-from stages.files import replacing
-from stages.params import Settings, SettingsError, load, of_env
-from stages.records import SCHEMA_VERSION, Episode, Lesson, Message, RecordError, read, write
-from stages.training.gates import Evidence, GateError, check
-from stages.training.lessons import Limits, build_lessons
+from stages.core.files import replacing
+from stages.core.params import Settings, SettingsError, load, of_env
+from stages.core.records import SCHEMA_VERSION, Episode, Lesson, Message, RecordError, read, write
+from stages.curation.gates import Evidence, GateError, check
+from stages.curation.lessons import Limits, build_lessons
 
 DATA = Path("data")
 BASE = DATA / "base" / "model"

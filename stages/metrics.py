@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from stages.envs.panel import PanelError, load_panel, panel_source
-from stages.files import atomic
-from stages.params import Settings, SettingsError, load, of_env
-from stages.records import SCHEMA_VERSION, BankEntry, Episode, Hint, Lesson, RecordError, read
+from stages.core.files import atomic
+from stages.core.params import Settings, SettingsError, load, of_env
+from stages.core.records import SCHEMA_VERSION, BankEntry, Episode, Hint, Lesson, RecordError, read
 from stages.stats.contrasts import PRIMARY_PANEL, ContrastRow, contrast_rows
 from stages.stats.funnel import FunnelRow, LessonSet, funnel_row
 from stages.stats.systems import STUDENTS, ComparisonError, Panel, Study, SystemRow, check_panel, label, system_row

@@ -12,8 +12,8 @@ from pathlib import Path
 from stages.envs.base import EnvironmentFault
 from stages.envs.panel import PanelError
 from stages.envs.registry import CACHE
-from stages.params import Panels, SettingsError, load
-from stages.process import die_with_parent
+from stages.core.params import Panels, SettingsError, load
+from stages.core.process import die_with_parent
 
 PANELS = Path("data/panels")
 DOWNLOADS = CACHE / "downloads"
@@ -36,15 +36,15 @@ def main() -> int:
 def build(panels: Panels, env: str) -> None:
     """Build one environment's panels; only its own code is imported."""
     if env == "alfworld" and panels.alfworld.source == "official":
-        from stages.envs.alfworld.official_panels import build_panels as build_official
+        from stages.panelling.alfworld.official_panels import build_panels as build_official
 
         build_official(panels.alfworld, PANELS / env, CACHE / env, DOWNLOADS)
     elif env == "alfworld":
-        from stages.envs.alfworld.panels import build_panels as build_alfworld
+        from stages.panelling.alfworld.panels import build_panels as build_alfworld
 
         build_alfworld(panels.alfworld, PANELS / env, CACHE / env)
     else:
-        from stages.envs.webshop.panels import build_panels as build_webshop
+        from stages.panelling.webshop.panels import build_panels as build_webshop
 
         build_webshop(panels.webshop, PANELS / env)
 

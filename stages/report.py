@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from stages.files import atomic
-from stages.records import SCHEMA_VERSION, from_json
+from stages.core.files import atomic
+from stages.core.records import SCHEMA_VERSION, from_json
 from stages.reporting import tables
 from stages.reporting.cells import Cell, cells, findings, notes
 from stages.reporting.figures import COLOURS, figures, inline, standalone

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from stages.params import load
+from stages.core.params import load
 from stages.runner.study import DATA, Runner, System, play_stage
 
 

@@ -11,9 +11,9 @@ import json
 import sys
 from pathlib import Path
 
-from stages.files import atomic, replacing
-from stages.params import SettingsError, load
-from stages.training.pretrained import ModelError, obtain
+from stages.core.files import atomic, replacing
+from stages.core.params import SettingsError, load
+from stages.pretrained.obtain import ModelError, obtain
 
 OUT = Path("data/base/source")
 IDENTITY = Path("data/base/source.json")

@@ -13,11 +13,11 @@ import json
 import sys
 from pathlib import Path
 
-from stages.chat import encode
-from stages.files import replacing
-from stages.params import SettingsError, Training, load, of_env
-from stages.process import die_with_parent
-from stages.records import Lesson, RecordError, read
+from stages.models.chat import encode
+from stages.core.files import replacing
+from stages.core.params import SettingsError, Training, load, of_env
+from stages.core.process import die_with_parent
+from stages.core.records import Lesson, RecordError, read
 from stages.training.launch import is_first, launch, wanted, work
 from stages.training.trainer import TrainingError, train
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stages.params import SettingsError, load
+from stages.core.params import SettingsError, load
 from stages.tracking import projection
 from stages.tracking.lockfile import LockError, Lockfile, read_lockfile
 from stages.tracking.registry import Registered, register

@@ -12,11 +12,11 @@ import json
 import sys
 from pathlib import Path
 
-from stages.chat import encode
-from stages.files import replacing
-from stages.params import Settings, SettingsError, load
-from stages.process import die_with_parent
-from stages.records import Demo, RecordError, read
+from stages.models.chat import encode
+from stages.core.files import replacing
+from stages.core.params import Settings, SettingsError, load
+from stages.core.process import die_with_parent
+from stages.core.records import Demo, RecordError, read
 from stages.training.trainer import TrainingError, train
 
 SOURCE = Path("data/base/source")

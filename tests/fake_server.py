@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from stages.engines.server import ServerEngine
-from stages.params import Server
-from stages.records import Message
+from stages.core.params import Server
+from stages.core.records import Message
 
 KEY = "sk-secret-0123456789"
 SETTINGS: dict[str, Any] = {"slots": 3, "context": 512, "max_new_tokens": 16, "temperature": 0.0, "stop": ("\nObs",)}

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from stages.records import SCHEMA_VERSION, BankEntry, Episode, Hint, Lesson, Message, Turn
+from stages.core.records import SCHEMA_VERSION, BankEntry, Episode, Hint, Lesson, Message, Turn
 
 SHA = {"train": "a" * 64, "dev": "d" * 64, "test": "e" * 64}
 TASKS = [(f"{category}-{i}", category) for category in ("put", "heat") for i in range(6)]

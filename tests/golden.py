@@ -16,7 +16,7 @@ from tiny import make_tokenizer
 from stages.agents import AGENTS
 from stages.agents.base import Agent
 from stages.agents.shots import shots
-from stages.chat import encode, encode_text, render
+from stages.models.chat import encode, encode_text, render
 
 FOLDER = Path(__file__).parent / "golden"
 HINTS = {

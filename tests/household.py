@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from stages.envs.base import Observation, Task
-from stages.records import SCHEMA_VERSION, Episode, Hint, Turn
+from stages.core.records import SCHEMA_VERSION, Episode, Hint, Turn
 
 SHA = "a" * 64
 

@@ -20,9 +20,9 @@ from ladder import AGENT, CODE, IDENTITY, NO_HINTS, PLAY, FakeEngine, Ladder, no
 
 from stages.engines.base import Engine
 from stages.envs.base import Observation, Task
-from stages.records import Episode
+from stages.core.records import Episode
 from stages.runner.journal import Journal
-from stages.runner.ray import Cast, play_on_ray
+from stages.cluster.ray import Cast, play_on_ray
 
 # Workers cannot import these modules from where they run.
 ray.cloudpickle.register_pickle_by_value(ladder)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.envs.alfworld import TASK_TYPE
-from stages.envs.alfworld.generator import Game, Goal, generate_game, possible_goals
+from stages.panelling.alfworld.generator import Game, Goal, generate_game, possible_goals
 
 Content = dict[str, Any]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stages.engines.base import Engine, Reply
-from stages.records import Message
+from stages.core.records import Message
 
 TALKS = (("You see a box 1.", "Nothing happens.", "ok"), ("Hi.",), ("Look at the pan 2.", "The lamp 1 is on."))
 

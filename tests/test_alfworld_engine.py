@@ -18,7 +18,7 @@ from official_games import write_official
 from stages.envs.alfworld import CATEGORY
 from stages.envs.alfworld.engine import Engine, Frame
 from stages.envs.alfworld.environment import AlfworldEnvironment
-from stages.envs.alfworld.generator import Game, generate_game, write_game
+from stages.panelling.alfworld.generator import Game, generate_game, write_game
 from stages.envs.alfworld.translation import TranslationCache
 from stages.envs.base import EnvironmentFault, Task
 

@@ -13,15 +13,15 @@ from pathlib import Path
 import pytest
 
 from stages.envs.alfworld import CATEGORY
-from stages.envs.alfworld.generator import Game, generate_game, possible_goals, write_game
-from stages.envs.alfworld.scenes import ROOMS, UNSEEN_SCENES
+from stages.panelling.alfworld.generator import Game, generate_game, possible_goals, write_game
+from stages.panelling.alfworld.scenes import ROOMS, UNSEEN_SCENES
 
 REPOSITORY = Path(__file__).parents[1]
 SIX = sorted(CATEGORY)
 DIGEST = """
 import hashlib
 from stages.envs.alfworld import CATEGORY
-from stages.envs.alfworld.generator import generate_game
+from stages.panelling.alfworld.generator import generate_game
 games = [generate_game(5, "train", t, i, u) for t in sorted(CATEGORY) for i in range(2) for u in (False, True)]
 print(hashlib.sha256(repr(games).encode()).hexdigest())
 """
@@ -132,7 +132,7 @@ def test_refuses_an_unknown_task_type() -> None:
 
 def test_draws_nothing_from_the_global_generator() -> None:
     code = (
-        "import random; from stages.envs.alfworld.generator import generate_game; before = random.getstate(); "
+        "import random; from stages.panelling.alfworld.generator import generate_game; before = random.getstate(); "
         "generate_game(1, 'p', 'pick_and_place_simple', 0, False); assert random.getstate() == before"
     )
     subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True)

@@ -13,15 +13,16 @@ import pytest
 from official_games import alter, content_of, game_of, goals, of_release_1, of_release_2, write_official
 
 from stages import panels as stage
-from stages.envs.alfworld import CATEGORY, TASK_TYPE, official_panels
+from stages.envs.alfworld import CATEGORY, TASK_TYPE
+from stages.panelling.alfworld import official_panels
 from stages.envs.alfworld.engine import Engine, Frame
 from stages.envs.alfworld.environment import AlfworldEnvironment
-from stages.envs.alfworld.generator import Goal
-from stages.envs.alfworld.official import OfficialGame, draw, find_root, read_games
+from stages.panelling.alfworld.generator import Goal
+from stages.panelling.alfworld.official import OfficialGame, draw, find_root, read_games
 from stages.envs.base import EnvironmentFault
 from stages.envs.panel import PanelError, load_panel, panel_source
-from stages.params import AlfworldPanels, OfficialAlfworld, load
-from stages.training.gates import goal_of
+from stages.core.params import AlfworldPanels, OfficialAlfworld, load
+from stages.curation.gates import goal_of
 
 SHARED = goals("heat", 1)[0]  # a train goal that a measured split has too
 SPLITS = {
@@ -132,7 +133,7 @@ def test_the_stage_builds_what_the_settings_name(
     monkeypatch.setattr(stage, "PANELS", tmp_path / "panels")
     monkeypatch.setattr(stage, "CACHE", cache.parent)
     panels = load(Path(__file__).parents[1] / "params.yaml").panels
-    monkeypatch.setattr("stages.envs.alfworld.official_panels.start_games", lambda *_: None)
+    monkeypatch.setattr("stages.panelling.alfworld.official_panels.start_games", lambda *_: None)
     stage.build(panels.model_copy(update={"alfworld": settings(data)}), "alfworld")
     assert panel_source(tmp_path / "panels" / "alfworld").startswith("official (json_2.1.2; ")
 

@@ -6,8 +6,8 @@ import pytest
 from household import hint_of
 
 from stages.hinting.bank import build_bank, normalise
-from stages.hinting.retrieval import Retrieved, Retriever
-from stages.records import BankEntry, Hint
+from stages.retrieval.retriever import Retrieved, Retriever
+from stages.core.records import BankEntry, Hint
 
 SEARCH = "Search every place for {object} before you give up."
 SEARCH_TOO = "Search every place for {object} before giving up."

@@ -11,7 +11,7 @@ from candidates import engines, models, work
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from stages.records import Message
+from stages.core.records import Message
 
 pytest_plugins = ["tiny"]
 

@@ -16,9 +16,9 @@ import yaml
 from dvc.cli import main as dvc
 from structure import ROOT
 
-from stages.params import SettingsError, load
-from stages.profiles import apply_profile
-from stages.verify import VerifyError, verify
+from stages.core.params import SettingsError, load
+from stages.commands.profile import apply_profile
+from stages.commands.verify import VerifyError, verify
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_the_hashes_are_dvcs_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
 def test_a_stage_ends_with_the_process_that_started_it() -> None:
-    stage = "from stages.process import die_with_parent; die_with_parent(); print('on', flush=True); import time; time.sleep(60); print('outlived')"
+    stage = "from stages.core.process import die_with_parent; die_with_parent(); print('on', flush=True); import time; time.sleep(60); print('outlived')"
     starter = f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {stage!r}]); print(p.pid, flush=True); p.wait()"
     parent = subprocess.Popen(
         [sys.executable, "-c", starter],

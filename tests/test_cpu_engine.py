@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from stages.engines import cpu
 from stages.engines.base import EngineFault, Reply
 from stages.engines.kernel import BLOCK
-from stages.records import Message
+from stages.core.records import Message
 
 pytest_plugins = ["tiny"]
 

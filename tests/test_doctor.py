@@ -15,9 +15,9 @@ from structure import ROOT
 from transformers import AutoModelForCausalLM
 
 from stages import __main__ as command
-from stages.doctor import PAPER_TOKENS, RATE, Finding, episodes, examine, model_size
-from stages.params import Settings, load, parse
-from stages.profiles import settings_with
+from stages.commands.doctor import PAPER_TOKENS, RATE, Finding, episodes, examine, model_size
+from stages.core.params import Settings, load, parse
+from stages.commands.profile import settings_with
 
 pytest_plugins = ["tiny"]
 
@@ -94,7 +94,7 @@ def test_a_folder_that_is_no_model_and_a_model_without_template_are_faults(tmp_p
 
 
 def test_what_does_not_fit_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stages.doctor._available", lambda: 1e6)
+    monkeypatch.setattr("stages.commands.doctor._available", lambda: 1e6)
     [memory] = found("memory", load())
     assert memory.level == "fault" and "0.0 GB free" in memory.text
 

@@ -17,7 +17,7 @@ import ladder
 import pytest
 from ladder import AGENT, CODE, IDENTITY, NO_HINTS, PLAY, FakeEngine, World, own_category, play, task, up
 
-from stages.records import Message
+from stages.core.records import Message
 from stages.runner import study
 from stages.runner.episodes import play_tasks
 from stages.runner.journal import Journal, JournalError, identity_key

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from stages.engines import cpu
-from stages.numbers import multiplies_bf16
+from stages.models.numbers import multiplies_bf16
 
 
 @pytest.mark.parametrize(("capability", "expected"), [("avx2", torch.float32), ("avx512_bf16", torch.bfloat16)])

@@ -12,7 +12,7 @@ from fake_server import serving
 from structure import ROOT
 
 from stages.engines.opening import open_engine
-from stages.params import load
+from stages.core.params import load
 
 pytest_plugins = ["tiny"]
 
@@ -24,7 +24,7 @@ def test_a_server_run_needs_no_torch() -> None:
 import sys
 from pathlib import Path
 from stages.engines.opening import open_engine
-from stages.params import load
+from stages.core.params import load
 import stages.runner.study
 engine = load().engine
 server = engine.server.model_copy(update={"url": sys.argv[1]})
@@ -65,7 +65,7 @@ def test_without_an_adapter_peft_is_not_imported(tiny_llama: Path) -> None:
 import sys
 from pathlib import Path
 from stages.engines.opening import open_engine
-from stages.params import load
+from stages.core.params import load
 open_engine(load().engine.model_copy(update={"slots": 1}), Path(sys.argv[1]), None, ())
 print("peft" in sys.modules)
 """

@@ -12,13 +12,14 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from stages.envs.alfworld import CATEGORY, TASK_TYPE, panels
+from stages.envs.alfworld import CATEGORY, TASK_TYPE
+from stages.panelling.alfworld import panels
 from stages.envs.alfworld.environment import AlfworldEnvironment
-from stages.envs.alfworld.generator import GAME_FILE, Game, possible_goals, write_game
-from stages.envs.alfworld.scenes import UNSEEN_SCENES
+from stages.panelling.alfworld.generator import GAME_FILE, Game, possible_goals, write_game
+from stages.panelling.alfworld.scenes import UNSEEN_SCENES
 from stages.envs.base import EnvironmentFault, Task
 from stages.envs.panel import PanelError, load_panel, panel_sha256, write_panels
-from stages.files import replacing
+from stages.core.files import replacing
 
 
 @dataclass(frozen=True)

@@ -23,14 +23,14 @@ from tiny import make_tokenizer
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from stages.agents import get
-from stages.chat import IGNORED, Encoded, encode
-from stages.doctor import examine
+from stages.models.chat import IGNORED, Encoded, encode
+from stages.commands.doctor import examine
 from stages.envs.alfworld.engine import Engine
-from stages.envs.alfworld.explorer import Explorer
-from stages.envs.alfworld.generator import Goal
-from stages.params import load
-from stages.profiles import apply_profile
-from stages.records import Message
+from stages.demonstrations.alfworld.explorer import Explorer
+from stages.panelling.alfworld.generator import Goal
+from stages.core.params import load
+from stages.commands.profile import apply_profile
+from stages.core.records import Message
 
 OVERLAY = """
 warmup: {cells: [{env: alfworld, agent: react}]}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from stages.params import Settings, SettingsError, load, parse
+from stages.core.params import Settings, SettingsError, load, parse
 
 COMMITTED = Path(__file__).parent.parent / "params.yaml"
 VALUES: dict[str, Any] = yaml.safe_load(COMMITTED.read_text(encoding="utf-8"))

@@ -19,9 +19,9 @@ from stages.__main__ import main
 from stages.engines.base import Reply
 from stages.envs.base import Task
 from stages.envs.panel import write_panels
-from stages.envs.webshop.server import serve
-from stages.play import complete_from
-from stages.records import SCHEMA_VERSION, BankEntry, write
+from stages.site.server import serve
+from stages.commands.play import complete_from
+from stages.core.records import SCHEMA_VERSION, BankEntry, write
 
 Command = Callable[..., int]
 
@@ -44,7 +44,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     ]
     write(Path("data/hints/alfworld_react/bank.parquet"), BankEntry, bank)
     world = World()
-    monkeypatch.setattr("stages.play.make", lambda env, root: world.make())
+    monkeypatch.setattr("stages.commands.play.make", lambda env, root: world.make())
     return world
 
 
@@ -64,7 +64,7 @@ def play(monkeypatch: pytest.MonkeyPatch) -> Command:
 def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     """Stands in for the model that params.yaml names."""
     fake = FakeEngine(up)
-    monkeypatch.setattr("stages.watch.open_engine", lambda settings, agent, adapter: fake)
+    monkeypatch.setattr("stages.commands.watch.open_engine", lambda settings, agent, adapter: fake)
     return fake
 
 

@@ -12,14 +12,14 @@ from ladder import AGENT, CODE, IDENTITY, NO_HINTS, PLAY, FakeEngine, World, cou
 
 from stages.agents.shots import shots
 from stages.envs.alfworld import TASK_TYPE
-from stages.envs.alfworld.generator import generate_game, possible_goals
+from stages.panelling.alfworld.generator import generate_game, possible_goals
 from stages.envs.alfworld.instruction import read_category
 from stages.envs.base import Task
 from stages.envs.panel import write_panels
 from stages.envs.registry import category_reader
 from stages.envs.webshop.department import DepartmentReader
-from stages.hinting.retrieval import Retriever
-from stages.records import SCHEMA_VERSION, BankEntry, Message
+from stages.retrieval.retriever import Retriever
+from stages.core.records import SCHEMA_VERSION, BankEntry, Message
 from stages.runner.episodes import play_tasks
 from stages.runner.journal import Journal
 

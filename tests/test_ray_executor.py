@@ -30,11 +30,11 @@ from structure import ROOT
 from test_journal import finished, wait_for
 
 from stages.engines.base import Engine, EngineFault
-from stages.envs.alfworld.generator import GAME_FILE, write_game
+from stages.panelling.alfworld.generator import GAME_FILE, write_game
 from stages.envs.base import Task
 from stages.envs.panel import write_panels
-from stages.params import parse
-from stages.runner.ray import RayFault, share_of_cpus
+from stages.core.params import parse
+from stages.cluster.ray import RayFault, share_of_cpus
 from stages.runner.study import Runner, System
 
 pytest_plugins = ["tiny"]

@@ -16,8 +16,8 @@ from talks import converse
 from stages.engines.base import EngineFault, Reply
 from stages.engines.cpu import CpuEngine
 from stages.engines.server import ServerEngine
-from stages.params import Server
-from stages.records import Message
+from stages.core.params import Server
+from stages.core.records import Message
 
 pytest_plugins = ["tiny"]
 pytestmark = pytest.mark.slow

@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from stages.records import (
+from stages.core.records import (
     SCHEMA_VERSION,
     BankEntry,
     Demo,

@@ -13,7 +13,7 @@ import pytest
 from fake_study import SHA, TASKS, broken, entry, hint, lesson, run
 
 from stages import metrics, report
-from stages.records import Episode
+from stages.core.records import Episode
 from stages.reporting import cells, tables, words
 from stages.reporting.cells import Cell
 from stages.stats.contrasts import contrast_rows

@@ -11,8 +11,8 @@ import pytest
 from ladder import AGENT, PLAY, FakeEngine, World, count, play, task, up
 
 from stages.engines.base import Reply
-from stages.hinting.retrieval import Retriever
-from stages.records import SCHEMA_VERSION, BankEntry, Message
+from stages.retrieval.retriever import Retriever
+from stages.core.records import SCHEMA_VERSION, BankEntry, Message
 
 
 def test_every_task_is_played_once_and_comes_out_in_order(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from fake_study import SHA, broken, episode
 from household import hint_of
 
 from stages.__main__ import main
-from stages.records import SCHEMA_VERSION, BankEntry, Episode, Hint, Part, write
+from stages.core.records import SCHEMA_VERSION, BankEntry, Episode, Hint, Part, write
 
 Command = Callable[..., str]
 

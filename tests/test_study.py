@@ -10,8 +10,8 @@ from ladder import FakeEngine, World, task, up
 from structure import ROOT
 
 from stages.envs.panel import load_panel, write_panels
-from stages.params import load
-from stages.records import Episode, read
+from stages.core.params import load
+from stages.core.records import Episode, read
 from stages.runner import study
 from stages.runner.study import Runner, StudyError, System
 

@@ -13,8 +13,8 @@ from flops import Decoder
 from flops import training as training_flops
 from structure import ROOT
 
-from stages.params import Cell, Settings, load
-from stages.records import Episode, Lesson, write
+from stages.core.params import Cell, Settings, load
+from stages.core.records import Episode, Lesson, write
 
 SMALL = Decoder(layers=2, width=8, heads=2, kv_heads=1, head_dim=4, inner=16, words=50)
 

@@ -15,12 +15,12 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import SFTConfig
 
-from stages.chat import IGNORED, Encoded, encode
+from stages.models.chat import IGNORED, Encoded, encode
 from stages.engines import cpu
-from stages.params import Lora, Training
-from stages.records import Message
+from stages.core.params import Lora, Training
+from stages.core.records import Message
 from stages.training.loss import SupervisedTrainer
-from stages.training.pretrained import weights_digest
+from stages.pretrained.obtain import weights_digest
 from stages.training.trainer import TrainingError, keep_adapter, merge, train
 
 pytest_plugins = ["tiny"]

@@ -15,7 +15,7 @@ from talks import converse
 from stages.engines import cpu
 from stages.engines.base import EngineFault
 from stages.engines.vllm import VllmEngine
-from stages.records import Message
+from stages.core.records import Message
 
 pytest_plugins = ["tiny"]
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from stages.envs.webshop.goals import NO_CAP, human_goals, synthetic_goals
-from stages.envs.webshop.nouns import ListedNouns, NounError, SpacyNouns
-from stages.envs.webshop.official import FILES, OfficialData, OfficialError, read_official, read_prices
+from stages.panelling.webshop.goals import NO_CAP, human_goals, synthetic_goals
+from stages.panelling.webshop.nouns import ListedNouns, NounError, SpacyNouns
+from stages.panelling.webshop.official import FILES, OfficialData, OfficialError, read_official, read_prices
 
 NOUNS = ListedNouns({"lamp", "desk"})
 

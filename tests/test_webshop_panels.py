@@ -13,19 +13,19 @@ from structure import ROOT
 
 from stages.envs.base import Task
 from stages.envs.panel import PanelError, load_panel
-from stages.envs.webshop import policies
+from stages.demonstrations.webshop import policies
 from stages.envs.webshop.catalogue import Catalogue, load_catalogue
 from stages.envs.webshop.environment import WebShopEnvironment, read_spec
-from stages.envs.webshop.generator import generate
-from stages.envs.webshop.goals import human_goals
-from stages.envs.webshop.nouns import ListedNouns
-from stages.envs.webshop.official import FILES, read_official
-from stages.envs.webshop.panels import build_panels
+from stages.panelling.webshop.generator import generate
+from stages.panelling.webshop.goals import human_goals
+from stages.panelling.webshop.nouns import ListedNouns
+from stages.panelling.webshop.official import FILES, read_official
+from stages.panelling.webshop.panels import build_panels
 from stages.envs.webshop.records import Goal
-from stages.envs.webshop.remote import RemoteShop
-from stages.envs.webshop.vocabulary import KINDS, NOUNS
-from stages.params import WebshopPanels
-from stages.shop import open_shop
+from stages.site.remote import RemoteShop
+from stages.panelling.webshop.vocabulary import KINDS, NOUNS
+from stages.core.params import WebshopPanels
+from stages.commands.shop import open_shop
 
 PANELS = ("warmup", "train", "dev", "test")
 COMMITTED = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["panels"]["webshop"]

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from candidates.work import CONTEXT, REPLY
 from stages.engines.base import Reply
 from stages.engines.conversation import Conversation
-from stages.records import Message
+from stages.core.records import Message
 
 GGUF_KINDS = ("F16", "Q8_0")
 PAGE, PASS = 16, 512  # of transformers' continuous batching: positions a block, tokens a pass

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stages.engines.base import Engine
-from stages.records import Demo, Message, read
+from stages.core.records import Demo, Message, read
 
 DEMOS = Path("data/demos/alfworld_react.parquet")
 REPLY = 32  # tokens; a demonstration's reply has 34 on average

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from stages.agents.shots import Shot
-from stages.records import Message
+from stages.core.records import Message
 
 MAX_ACTION = 1000
 """Characters an action may have. The longest that either environment takes is a search of a whole instruction."""

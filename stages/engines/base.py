@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from stages.records import Message
+from stages.core.records import Message
 
 
 class EngineFault(RuntimeError):

@@ -1,4 +1,4 @@
-"""A conversation as an engine keeps it: token ids that only grow, segment by segment, as `stages.chat` cuts them."""
+"""A conversation as an engine keeps it: token ids that only grow, segment by segment, as `stages.models.chat` cuts them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from stages.chat import context_text, encode_text
-from stages.records import Message
+from stages.models.chat import context_text, encode_text
+from stages.core.records import Message
 
 
 @dataclass

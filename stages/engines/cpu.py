@@ -23,8 +23,8 @@ from stages.engines.conversation import Conversation
 from stages.engines.decoder import Decoder, Layout
 from stages.engines.drafting import Drafter
 from stages.engines.kernel import BLOCK
-from stages.numbers import processor_multiplies_bf16
-from stages.records import Message
+from stages.models.numbers import processor_multiplies_bf16
+from stages.core.records import Message
 
 _PASS_TOKENS = 512  # a pass at most; bounds memory, and replies go on while long prompts are encoded
 

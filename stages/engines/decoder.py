@@ -17,7 +17,7 @@ from torch import nn
 from stages.engines import kernel
 from stages.engines.base import EngineFault
 from stages.engines.blocks import BlockPool
-from stages.numbers import processor_multiplies_bf16
+from stages.models.numbers import processor_multiplies_bf16
 
 FAMILIES = ("llama", "qwen2")
 _ROWS = 8  # passes have a multiple of as many: for each number of rows that it meets, oneDNN prepares a product of each shape, and keeps it

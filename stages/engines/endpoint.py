@@ -21,7 +21,7 @@ import httpx
 from pydantic import BaseModel, Field, ValidationError
 
 from stages.engines.base import EngineFault
-from stages.params import Server
+from stages.core.params import Server
 
 LONGEST_PAUSE = 300.0  # seconds between two tries at most, whatever the server asks for
 _LIST_TIMEOUT = 10.0  # seconds for the list of models, which costs a server nothing

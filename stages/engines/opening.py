@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stages import params
+from stages.core import params
 from stages.engines.base import Engine
 
 

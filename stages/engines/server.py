@@ -15,8 +15,8 @@ from pathlib import Path
 
 from stages.engines.base import EngineFault, Reply
 from stages.engines.endpoint import Card, Completion, Endpoint, Overflow, Refused, Unknown
-from stages.params import Server
-from stages.records import Message
+from stages.core.params import Server
+from stages.core.records import Message
 
 _HOPELESS = 2  # times `slots` failures in a row, with no reply between them, and the server is given up
 

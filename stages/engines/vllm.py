@@ -15,7 +15,7 @@ from typing import Any
 
 from stages.engines.base import EngineFault, Reply
 from stages.engines.conversation import Conversation
-from stages.records import Message
+from stages.core.records import Message
 
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # those that vLLM makes room for
 

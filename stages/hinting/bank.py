@@ -9,8 +9,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from difflib import SequenceMatcher
 
-from stages.hinting import rules, shopping
-from stages.records import SCHEMA_VERSION, BankEntry, Hint
+from stages.hinting.alfworld import rules
+from stages.hinting.webshop import rules as shopping
+from stages.core.records import SCHEMA_VERSION, BankEntry, Hint
 
 TIERS = {**rules.TIERS, **shopping.TIERS}
 

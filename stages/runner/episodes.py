@@ -13,8 +13,8 @@ from stages.agents.base import Agent
 from stages.agents.shots import shots
 from stages.engines.base import Engine, Reply
 from stages.envs.base import Environment, EnvironmentFault, Observation, Task
-from stages.hinting.retrieval import Retrieved, Retriever
-from stages.records import SCHEMA_VERSION, Episode, Message, Part, Turn
+from stages.retrieval.retriever import Retrieved, Retriever
+from stages.core.records import SCHEMA_VERSION, Episode, Message, Part, Turn
 from stages.runner.journal import Journal
 
 ATTEMPTS = 2  # at a task whose environment or session fails, before the failure is recorded as the machine's

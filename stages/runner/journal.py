@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
-from stages.records import Episode, from_json
+from stages.core.records import Episode, from_json
 
 
 class JournalError(RuntimeError):

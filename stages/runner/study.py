@@ -20,14 +20,14 @@ from stages.engines.base import Engine, EngineFault
 from stages.envs.base import EnvironmentFault, Task
 from stages.envs.panel import PanelError, load_panel
 from stages.envs.registry import category_reader, make
-from stages.files import atomic, replacing
-from stages.hinting.retrieval import Retriever
-from stages.params import Settings, SettingsError, of_env
-from stages.process import die_with_parent
-from stages.records import BankEntry, Episode, RecordError, read, write
+from stages.core.files import atomic, replacing
+from stages.retrieval.retriever import Retriever
+from stages.core.params import Settings, SettingsError, of_env
+from stages.core.process import die_with_parent
+from stages.core.records import BankEntry, Episode, RecordError, read, write
 from stages.runner.episodes import Play, play_tasks
 from stages.runner.journal import Journal, JournalError
-from stages.runner.ray import Cast, RayFault, play_on_ray
+from stages.cluster.ray import Cast, RayFault, play_on_ray
 
 DATA = Path("data")
 JOURNALS = Path(".cache/journal")

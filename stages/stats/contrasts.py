@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.records import Episode
+from stages.core.records import Episode
 from stages.stats.holm import holm
 from stages.stats.paired import bootstrap_interval, discordant, mcnemar, sign_flip
 from stages.stats.systems import STUDENTS, billed

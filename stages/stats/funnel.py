@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from stages.records import BankEntry, Episode, Hint, Lesson
+from stages.core.records import BankEntry, Episode, Hint, Lesson
 from stages.stats.systems import Panel, Share, Study, billed, by_skill, check_panel, usable
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
-from stages.records import Episode
+from stages.core.records import Episode
 from stages.stats.intervals import wilson
 
 STUDENTS = ("sft", "distilled")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stages.records import SCHEMA_VERSION
+from stages.core.records import SCHEMA_VERSION
 from stages.stats.systems import STUDENTS, label
 
 STUDENT_FOLDERS = "data/students"

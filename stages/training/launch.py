@@ -15,8 +15,8 @@ from typing import Any
 
 import yaml
 
-from stages.params import Launch
-from stages.process import die_with_parent
+from stages.core.params import Launch
+from stages.core.process import die_with_parent
 from stages.training.trainer import TrainingError
 
 DEFAULTS: dict[str, dict[str, Any]] = {

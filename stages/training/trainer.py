@@ -1,6 +1,6 @@
 """One LoRA trainer, for the warm-up and for the students: TRL's SFTTrainer on conversations whose mask is made here.
 
-The ids and labels come from `stages.chat`, so that loss falls on assistant tokens only and on exactly the ids the engine
+The ids and labels come from `stages.models.chat`, so that loss falls on assistant tokens only and on exactly the ids the engine
 produces. The base stays frozen in bf16; adapters train in fp32 under bf16 autocast and are saved in bf16. On a processor that does not
 multiply bf16 natively all is in fp32 until it is saved.
 """
@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.chat import Encoded
-from stages.numbers import multiplies_bf16
-from stages.params import Training
-from stages.training.pretrained import weights_digest
+from stages.models.chat import Encoded
+from stages.models.numbers import multiplies_bf16
+from stages.core.params import Training
+from stages.pretrained.obtain import weights_digest
 
 
 class TrainingError(RuntimeError):

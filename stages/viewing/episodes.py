@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import polars as pl
 
-from stages.records import BankEntry, Episode, Hint, from_json, read, scan
+from stages.core.records import BankEntry, Episode, Hint, from_json, read, scan
 
 DATA = Path("data")
 PLACES = ("rollouts/*/episodes.parquet", "teacher/*/episodes.parquet", "evals/*/*.parquet")

@@ -13,7 +13,7 @@ from rich.text import Text
 from stages.agents import get
 from stages.agents.base import Decision
 from stages.envs.base import Task
-from stages.records import Episode, Part, Turn
+from stages.core.records import Episode, Part, Turn
 from stages.stats.systems import billed
 from stages.viewing.terminal import Row, labelled, plain, say
 

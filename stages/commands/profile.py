@@ -1,0 +1,61 @@
+"""Profiles: settings of whole studies, merged into params.yaml, which stays the one place that DVC and the stages read."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from stages.core.files import atomic
+from stages.core.params import Settings, SettingsError, parse
+
+
+def apply_profile(params: Path, profile: Path) -> list[str]:
+    """Overwrite the settings that `profile` names; comments stay. Returns a line for each that changed.
+
+    Raises `SettingsError` for a profile that names unknown or impossible settings; then params.yaml stays as it was.
+    """
+    text, changed = _overlaid(params, profile)
+    with atomic(params) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return changed
+
+
+def settings_with(params: Path, profile: Path) -> Settings:
+    """The settings that `apply_profile` would leave; nothing is written. Raises `SettingsError` as it does."""
+    return _parsed(_overlaid(params, profile)[0], params, profile)
+
+
+def _overlaid(params: Path, profile: Path) -> tuple[str, list[str]]:
+    """The text of params.yaml with a profile's settings in it, checked, and what changed."""
+    yaml = YAML()
+    yaml.width = 4096
+    yaml.preserve_quotes = True
+    try:
+        settings, overlay = (yaml.load(path.read_text(encoding="utf-8")) for path in (params, profile))
+    except (OSError, YAMLError) as error:
+        raise SettingsError(f"cannot read {params} and {profile}: {error}") from error
+    changed = _merge(settings, overlay, "")
+    buffer = io.StringIO()
+    yaml.dump(settings, buffer)
+    _parsed(buffer.getvalue(), params, profile)
+    return buffer.getvalue(), changed
+
+
+def _parsed(text: str, params: Path, profile: Path) -> Settings:
+    return parse(YAML(typ="safe").load(text), f"{params} with {profile}")
+
+
+def _merge(target: Any, overlay: Any, where: str) -> list[str]:
+    changed = []
+    for key, value in overlay.items():
+        name = f"{where}{key}"
+        if isinstance(value, dict) and isinstance(target.get(key), dict):
+            changed += _merge(target[key], value, f"{name}.")
+        elif target.get(key) != value:
+            changed.append(f"{name}: {target.get(key)} -> {value}")
+            target[key] = value
+    return changed

@@ -1,0 +1,124 @@
+"""`python -m stages show`: recorded episodes, one or two of the same task beside each other, and where hints came from.
+
+python -m stages show --list --env alfworld --system distilled --panel test --failures
+python -m stages show db2fbdf8
+python -m stages show --env alfworld --panel test --task 3 --system base --against distilled
+python -m stages show --hint 7ef21edb
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import Any, get_args
+
+from rich.console import Console
+from rich.text import Text
+
+from stages.agents import AGENTS
+from stages.core.params import Env
+from stages.core.records import BankEntry, Episode, Hint
+from stages.viewing.episodes import Query, failures_behind, find, find_hint, find_id, matching
+from stages.viewing.pages import show_one, show_two
+from stages.viewing.terminal import Row, labelled, open_console, say
+
+NARROW = 100  # columns: below, two episodes come one after the other
+_WIDTHS = {
+    **{"episode_id": 16, "env": 8, "agent": 8, "system": 9, "seed": 4, "panel": 6, "task_id": 30},
+    **{"success": 7, "reward": 6, "steps": 5, "tokens": 7, "stop": 0},
+}
+
+
+class ShowError(ValueError):
+    """The arguments don't go together: says which."""
+
+
+def add_parser(commands: Any) -> None:
+    """The command's own arguments."""
+    parser = commands.add_parser(
+        "show",
+        help="show recorded episodes, two beside each other, and where hints came from",
+        description="Show a recorded episode: by its id, or by who played what. Two ids, or --against, show two episodes of "
+        "the same task beside each other.",
+    )
+    parser.add_argument("ids", nargs="*", metavar="EPISODE_ID", help="an episode's id, or its beginning; two at most")
+    parser.add_argument("--env", choices=get_args(Env))
+    parser.add_argument("--agent", choices=sorted(AGENTS))
+    parser.add_argument("--system", metavar="NAME", help="base, rag, constant, random, sft or distilled")
+    parser.add_argument("--seed", type=int, help="the student's training seed")
+    parser.add_argument("--panel", help="train, dev or test")
+    parser.add_argument("--task", help="place in the panel, from 0, or a task id")
+    parser.add_argument("--against", metavar="SYSTEM", help="beside it, this system's episode of the same task")
+    parser.add_argument("--list", action="store_true", help="a line for each episode that the options match")
+    parser.add_argument("--failures", action="store_true", help="leave out what succeeded")
+    parser.add_argument("--hint", metavar="ID", help="a bank entry or a hint: what was merged, from which failures")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print what is asked for. Raises `ShowError`, `NotFound` or `RecordError`."""
+    console = open_console()
+    query = Query(args.env, args.agent, args.system, args.seed, args.panel, args.task, args.failures)
+    if args.hint:
+        show_hint(console, *find_hint(args.hint))
+    elif args.list:
+        show_list(query)
+    else:
+        chosen = _chosen(args, query)
+        failures = {entry: n for e in chosen for entry, n in failures_behind(e.env, e.agent).items()}
+        show(console, chosen, failures)
+    return 0
+
+
+def _chosen(args: argparse.Namespace, query: Query) -> list[Episode]:
+    """The episodes named by id or by the query, and the one they are held against."""
+    if args.ids and query != Query():
+        raise ShowError("name an episode by its id or by --env, --task and so on, not by both")
+    if not args.ids and args.task is None:
+        raise ShowError("name an episode by its id, or by --task with --env, --panel and --system; --list lists them")
+    if len(args.ids) + bool(args.against) > 2:
+        raise ShowError("two episodes at most stand beside each other")
+    chosen = [find_id(name) for name in args.ids] or [find(query)]
+    if args.against:
+        one = chosen[0]
+        chosen.append(find(Query(one.env, one.agent, args.against, panel=one.panel, task=one.task_id)))
+    return chosen
+
+
+def show(console: Console, episodes: list[Episode], failures: Mapping[str, int]) -> None:
+    """One episode, or two beside each other where there is room. Raises `ShowError` for two that are not of one task."""
+    tasks = {(e.env, e.panel, e.task_id): e for e in episodes}
+    if len(tasks) > 1:
+        played = " and ".join(f"{e.task_id} ({e.panel})" for e in episodes)
+        raise ShowError(f"two episodes of different tasks are not comparable: {played}")
+    if len({e.panel_sha256 for e in episodes}) > 1:
+        raise ShowError("the panel was another one when one of the two was played; run `dvc repro` to play both anew")
+    if len(episodes) == 2 and console.width >= NARROW:
+        show_two(console, (episodes[0], episodes[1]), failures)
+        return
+    for episode in episodes:
+        show_one(console, episode, failures)
+
+
+def show_list(query: Query) -> None:
+    """A line for each episode, never wrapped."""
+    found = matching(query)
+    print(_line({name: name for name in _WIDTHS}))
+    for row in found.iter_rows(named=True):
+        said = {"success": "yes" if row["success"] else "no", "reward": f"{row['reward']:.2f}"}
+        print(_line({**row, **said}))
+
+
+def _line(row: Mapping[str, object]) -> str:
+    return "  ".join(f"{row[name]!s:<{width}}" for name, width in _WIDTHS.items()).rstrip()
+
+
+def show_hint(console: Console, entry: BankEntry, hints: list[Hint]) -> None:
+    """A bank entry, and under it the hints it merged with what each was drawn from."""
+    place = f"{entry.entry_id} ({entry.env}, {entry.agent}, category {entry.category}, rank {entry.rank})"
+    merged = f"{entry.count} hint{'s' * (entry.count != 1)} of failed episodes"
+    say(console, labelled([("entry", place), ("text", Text(entry.text, "bold")), ("merges", merged)]))
+    for number, hint in enumerate(hints, 1):
+        rows: list[Row] = [("hint", hint.hint_id), ("episode", f"{hint.episode_id} ({hint.task_id})")]
+        rows += [("rule", hint.rule), ("saw", hint.evidence)]
+        say(console, labelled(rows if hint.text == entry.text else [*rows, ("text", hint.text)], number))

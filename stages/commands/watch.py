@@ -1,0 +1,148 @@
+"""An agent plays one task while somebody watches: the runner's own episode, each reply and observation printed as it comes."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from stages.agents import get
+from stages.agents.base import Agent
+from stages.engines.base import Engine, Reply
+from stages.envs.base import Environment, Observation, Task
+from stages.evaluate import system_of
+from stages.core.params import Settings
+from stages.core.records import Message
+from stages.runner.episodes import play_tasks
+from stages.runner.journal import Journal
+from stages.runner.study import Runner, open_engine
+from stages.viewing.episodes import failures_behind
+from stages.viewing.pages import hint_rows, outcome_rows, reply_rows, seen_row, system_rows, tokens_row
+from stages.viewing.terminal import Row, labelled, say
+
+
+def watch(
+    console: Console,
+    settings: Settings,
+    agent: str,
+    name: str,
+    seed: int,
+    task: Task,
+    panel_sha256: str,
+    make_env: Callable[[], Environment],
+) -> int:
+    """Let a system play the task; 1 when the machine broke it off.
+
+    Raises one of the runner's `FAULTS` when something the system needs is missing or broken.
+    """
+    runner = Runner(settings, task.env, agent, system_of(task.env, agent, name, seed))
+    system = runner.system
+    alone = settings.model_copy(update={"engine": settings.engine.model_copy(update={"slots": 1})})
+    engine = open_engine(alone, agent, system.adapter)
+    hints = runner.retriever.retrieve(task.task_id, runner.category(task))
+    say(console, labelled(system_rows(system.name, system.seed, agent, runner.model, engine.name)))
+    say(console, labelled(hint_rows(hints.entry_ids, hints.texts, failures_behind(task.env, agent))))
+    # The journal goes with its folder: what is watched is no record.
+    with (
+        contextlib.redirect_stderr(_NoTerminal()),
+        tempfile.TemporaryDirectory() as folder,
+        Journal(Path(folder), {}, "") as journal,
+    ):
+        watched = WatchedEngine(engine, get(agent), console)
+        [episode] = play_tasks(
+            [task],
+            runner.rules({task.panel: panel_sha256}),
+            get(agent),
+            watched,
+            lambda: WatchedEnv(make_env(), watched, console),
+            runner.category,
+            runner.retriever,
+            journal,
+        )
+    say(console, labelled(outcome_rows(episode)))
+    return 1 if episode.machine_failure else 0
+
+
+class WatchedEngine:
+    """An engine whose replies are printed as they come, as the agent reads them."""
+
+    def __init__(self, engine: Engine, agent: Agent, console: Console) -> None:
+        self._engine, self._agent, self._console = engine, agent, console
+        self.begin()
+
+    def begin(self) -> None:
+        """Count turns from 1 again."""
+        self._turn = 0
+        self._taken: list[Row] = []  # by the newest reply, as long as nothing has answered it
+
+    def answer(self, row: Row) -> None:
+        """Print what came of the newest reply, and what that took."""
+        say(self._console, labelled([row, *self._taken], 0))
+        self._taken = []
+
+    @property
+    def slots(self) -> int:
+        return self._engine.slots
+
+    @property
+    def name(self) -> str:
+        return self._engine.name
+
+    def open(self, seed: int) -> int:
+        return self._engine.open(seed)
+
+    def submit(self, session: int, messages: Sequence[Message]) -> None:
+        if self._taken:  # the environment had no say: the agent is asked for another reply
+            self.answer(("asked", messages[-1].content))
+        self._engine.submit(session, messages)
+
+    def poll(self) -> list[Reply]:
+        replies = self._engine.poll()
+        for reply in replies:
+            if reply.finish == "context":
+                say(self._console, labelled([("window", "the prompt has outgrown the model's window")], 0))
+                continue
+            if reply.finish == "fault":
+                say(self._console, labelled([("engine", reply.error)], 0))
+                continue
+            self._turn += 1
+            self._taken = [tokens_row(reply.prompt_tokens, reply.computed_tokens, reply.reply_tokens)]
+            rows = reply_rows(self._agent.parse(reply.text), reply.finish)
+            say(self._console, labelled(rows, self._turn), gap=False)
+        return replies
+
+    def close(self, session: int) -> None:
+        self._engine.close(session)
+
+
+class WatchedEnv:
+    """An environment whose observations are printed as they come, each under the reply that it answers."""
+
+    def __init__(self, env: Environment, engine: WatchedEngine, console: Console) -> None:
+        self._env, self._engine, self._console = env, engine, console
+
+    def reset(self, task: Task) -> Observation:
+        seen = self._env.reset(task)
+        self._engine.begin()
+        say(self._console, labelled([("opening", seen.text)]))
+        return seen
+
+    def step(self, action: str) -> Observation:
+        seen = self._env.step(action)
+        self._engine.answer(seen_row(seen.text, seen.valid))
+        return seen
+
+
+class _NoTerminal(io.TextIOBase):
+    """stderr, as a file that is no terminal: there the runner draws no progress bar, which would run through the lines."""
+
+    def __init__(self) -> None:
+        self._stderr = sys.stderr
+
+    def write(self, text: str) -> int:
+        return self._stderr.write(text)

@@ -1,0 +1,257 @@
+"""One record type an artifact, kept as Parquet through polars.
+
+Every type is a frozen dataclass whose fields are its columns; nested dataclasses become structs. `write` replaces a file
+in one move, `read` refuses a file of another schema. A change of meaning is a change of `SCHEMA_VERSION`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin
+
+import polars as pl
+
+from stages.core.files import atomic
+
+SCHEMA_VERSION = 1
+
+T = TypeVar("T")
+
+
+class RecordError(ValueError):
+    """A file does not hold what its name promises: says which file, what was expected, what was found."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """One chat message. `train` marks an assistant message that carries loss; it is False for every other role."""
+
+    role: str
+    content: str
+    train: bool = False
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One decision: what was offered, what the agent replied, what came of it.
+
+    `prompt_tokens` is the whole prompt, as an API bills it; `computed_tokens` what the engine really encoded of it
+    (prefix reuse deducted); `elided` counts the first turns of the episode that were left out of it, to fit the window. `finish` is
+    `stop`, or `length` when the token limit cut the reply. `action` is empty when the reply could not be read, and `fault` says why (see
+    `agents.base.Decision`). Such a reply is played as an empty command, unless `asked_again`: then `observation` is the request for
+    another reply, and nothing was played. `valid` is False when the environment refused the action, or nothing was played. `admissible`
+    lists what was offered before the action.
+    """
+
+    prompt_tokens: int
+    computed_tokens: int
+    elided: int
+    reply: str
+    reply_tokens: int
+    finish: str
+    thought: str
+    action: str
+    fault: str
+    asked_again: bool
+    observation: str
+    valid: bool
+    admissible: list[str]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of the figures that a reward is made of, as the environment names it."""
+
+    name: str
+    value: float
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One task played once by one system.
+
+    `stop` is `done`, `turn_limit`, `repeated` (the same reply too often), `context` (the prompt outgrew the model's
+    window) or `machine` (then `machine_failure` says what broke, and the episode is no evidence about the agent).
+    `category_used` is what hints and examples were chosen by: the task's `category`, or what was read from its instruction. `hint_ids` are bank entries, in the order shown; `opening` is the first observation. Token counts are sums over the turns;
+    `computed_tokens` has what was encoded and the replies; `retrieve_tokens` is what the choice of hints cost. `skill` is what the
+    task calls for, in the words of `warmup.withheld`; `parts` is what the reward is made of, empty where the environment does not say.
+    """
+
+    schema_version: int
+    episode_id: str
+    task_id: str
+    env: str
+    agent: str
+    system: str
+    seed: int
+    panel: str
+    panel_sha256: str
+    category: str
+    category_used: str
+    skill: str
+    goal: str
+    hint_ids: list[str]
+    hints: list[str]
+    opening: str
+    turns: list[Turn]
+    success: bool
+    reward: float
+    parts: list[Part]
+    steps: int
+    refused: int
+    stop: str
+    prompt_tokens: int
+    reply_tokens: int
+    computed_tokens: int
+    retrieve_tokens: int
+    model: str
+    engine: str
+    machine_failure: str
+
+
+@dataclass(frozen=True)
+class Demo:
+    """One warm-up demonstration. `kind` is the task category, or `nonce` for a made-up tool."""
+
+    schema_version: int
+    demo_id: str
+    task_id: str
+    env: str
+    agent: str
+    kind: str
+    hints: list[str]
+    messages: list[Message]
+
+
+@dataclass(frozen=True)
+class Hint:
+    """One lesson drawn from one failed episode; `rule` names the writer's rule, `evidence` quotes what it saw."""
+
+    schema_version: int
+    hint_id: str
+    env: str
+    agent: str
+    category: str
+    text: str
+    rule: str
+    evidence: str
+    episode_id: str
+    task_id: str
+
+
+@dataclass(frozen=True)
+class BankEntry:
+    """Near-identical hints of a category, merged: `text` is the most frequent wording, `rank` starts at 1."""
+
+    schema_version: int
+    entry_id: str
+    env: str
+    agent: str
+    category: str
+    text: str
+    count: int
+    rank: int
+    hint_ids: list[str]
+    episode_ids: list[str]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One training example: an episode's conversation without hints. `hint_ids` are the bank entries taken out of it."""
+
+    schema_version: int
+    lesson_id: str
+    arm: str
+    env: str
+    agent: str
+    category: str
+    episode_id: str
+    task_id: str
+    hint_ids: list[str]
+    tokens: int
+    trained_tokens: int
+    messages: list[Message]
+
+
+_SCALARS: dict[Any, Any] = {int: pl.Int64, float: pl.Float64, str: pl.String, bool: pl.Boolean}
+
+
+def _dtype(hint: Any) -> Any:
+    if get_origin(hint) is list:
+        return pl.List(_dtype(get_args(hint)[0]))
+    if dataclasses.is_dataclass(hint):
+        return pl.Struct(schema(typing.cast(type, hint)))
+    return _SCALARS[hint]
+
+
+def schema(kind: type) -> dict[str, Any]:
+    """Columns of a record type as polars dtypes, in the order of its fields."""
+    hints = typing.get_type_hints(kind)
+    return {f.name: _dtype(hints[f.name]) for f in dataclasses.fields(kind)}
+
+
+def _build(hint: Any, value: Any) -> Any:
+    if get_origin(hint) is list:
+        return [_build(get_args(hint)[0], v) for v in value]
+    if dataclasses.is_dataclass(hint) and not isinstance(hint, type(None)):
+        hints = typing.get_type_hints(hint)
+        return typing.cast(type, hint)(**{k: _build(hints[k], v) for k, v in value.items()})
+    return value
+
+
+def to_frame(kind: type[T], rows: Iterable[T]) -> pl.DataFrame:
+    """Records as a frame, a row each."""
+    return pl.DataFrame([dataclasses.asdict(typing.cast(Any, r)) for r in rows], schema=schema(kind), orient="row")
+
+
+def from_json(kind: type[T], value: dict[str, Any]) -> T:
+    """One record from the plain values `dataclasses.asdict` gave."""
+    return typing.cast(T, _build(kind, value))
+
+
+def write(path: Path, kind: type[T], rows: Iterable[T]) -> None:
+    """Write records to a Parquet file, all or nothing."""
+    frame = to_frame(kind, rows)
+    with atomic(path) as temporary:
+        frame.write_parquet(temporary, compression="zstd", statistics=False)
+
+
+def scan(path: Path, kind: type[T]) -> pl.LazyFrame:
+    """A file of records, unread. Raises `RecordError` when it is missing, unreadable or of other columns."""
+    if not path.is_file():
+        raise RecordError(f"{path}: no such file; run `dvc repro` (or `dvc checkout`) to make it")
+    try:
+        frame = pl.scan_parquet(path)
+        found = dict(frame.collect_schema())
+    except Exception as error:
+        raise _unreadable(path, error) from error
+    expected = schema(kind)
+    if found != expected:
+        odd = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
+        raise RecordError(
+            f"{path}: not a table of {kind.__name__} records; columns that differ: {odd}; run `dvc repro` to make it anew"
+        )
+    return frame
+
+
+def read(path: Path, kind: type[T]) -> list[T]:
+    """Read records back. Raises `RecordError` when the file is missing, unreadable or of another schema."""
+    lazy = scan(path, kind)
+    try:
+        frame = lazy.collect()
+    except Exception as error:
+        raise _unreadable(path, error) from error
+    versions = set(frame["schema_version"].to_list()) - {SCHEMA_VERSION}
+    if versions:
+        raise RecordError(
+            f"{path}: schema_version {sorted(versions)} found, {SCHEMA_VERSION} expected; rerun the stage"
+        )
+    return [from_json(kind, row) for row in frame.iter_rows(named=True)]
+
+
+def _unreadable(path: Path, error: Exception) -> RecordError:
+    return RecordError(f"{path}: not a readable Parquet file ({error}); delete it and run `dvc repro`")

@@ -1,0 +1,157 @@
+"""The last look at lessons before anything is trained on them: a gate that finds a fault fails the stage.
+
+The gates read the finished lessons, with the episodes and panels they claim to come from, and trust nothing that the
+making of the lessons has checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from stages.models.chat import IGNORED, Encoded
+from stages.envs.base import Task
+from stages.core.records import Episode, Lesson, Message
+from stages.curation.leaks import overlap, quoted
+from stages.curation.lessons import Encode, shown_by_environment
+
+Decode = Callable[[Sequence[int]], str]
+
+SAME_GOAL = {"alfworld": ("scene", "task_type", "object", "receptacle"), "webshop": ("asin",)}
+"""What makes two tasks of an environment the same goal, as keys of `Task.spec`."""
+
+
+class GateError(ValueError):
+    """Some lessons must not be trained on: names the gates and the rows."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What lessons are held against. `measured` are the tasks of dev and of every test panel; `decode` turns ids into text, special
+    tokens left out."""
+
+    episodes: Mapping[str, Episode]
+    tasks: Mapping[str, Task]
+    measured: Sequence[Task]
+    encode: Encode
+    decode: Decode
+    ngram: int
+    max_tokens: int
+
+    @cached_property
+    def hints(self) -> frozenset[str]:
+        """Every hint shown in any of the episodes."""
+        return frozenset(hint for episode in self.episodes.values() for hint in episode.hints)
+
+    @cached_property
+    def measured_ids(self) -> frozenset[str]:
+        return frozenset(task.task_id for task in self.measured)
+
+    @cached_property
+    def measured_goals(self) -> frozenset[tuple[object, ...]]:
+        return frozenset(goal_of(task) for task in self.measured)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One lesson under the gates, with its own tokens as they are now."""
+
+    lesson: Lesson
+    episode: Episode
+    encoded: Encoded
+
+    @property
+    def replies(self) -> list[Message]:
+        return [message for message in self.lesson.messages if message.role == "assistant"]
+
+
+Gate = Callable[[Item, Evidence], bool]
+
+
+def goal_of(task: Task) -> tuple[object, ...]:
+    """What the task asks for and where: equal for two tasks that differ only in how the room is furnished."""
+    return tuple(task.spec[key] for key in SAME_GOAL[task.env])
+
+
+def no_hint_text(item: Item, evidence: Evidence) -> bool:
+    """No message, the system's among them, holds a hint."""
+    return quoted([message.content for message in item.lesson.messages], sorted(evidence.hints)) is None
+
+
+def no_hint_ngrams(item: Item, evidence: Evidence) -> bool:
+    """No reply shares a long run of words with a hint that its episode was shown."""
+    texts = [message.content for message in item.replies]
+    return overlap(texts, item.episode.hints, shown_by_environment(item.episode), evidence.ngram) is None
+
+
+def no_measured_task(item: Item, evidence: Evidence) -> bool:
+    """The task is of the train panel, and of no measured one."""
+    return item.lesson.task_id in evidence.tasks and item.lesson.task_id not in evidence.measured_ids
+
+
+def no_measured_goal(item: Item, evidence: Evidence) -> bool:
+    """No measured task asks for the same in the same room."""
+    task = evidence.tasks.get(item.lesson.task_id)
+    return task is not None and goal_of(task) not in evidence.measured_goals
+
+
+def whole_opening(item: Item, evidence: Evidence) -> bool:
+    """The first observation is there, word for word."""
+    messages = item.lesson.messages
+    return len(messages) > 1 and messages[1].role == "user" and messages[1].content == item.episode.opening
+
+
+def has_trained_tokens(item: Item, evidence: Evidence) -> bool:
+    """There is something to learn."""
+    return any(label != IGNORED for label in item.encoded.labels)
+
+
+def within_limit(item: Item, evidence: Evidence) -> bool:
+    """The lesson fits the trainer's window and has the length it says, so that nothing is ever cut."""
+    return len(item.encoded.input_ids) == item.lesson.tokens <= evidence.max_tokens
+
+
+def only_replies_trained(item: Item, evidence: Evidence) -> bool:
+    """The tokens that carry loss are, run for run, the replies marked for training, and nothing else is marked."""
+    if any(message.train for message in item.lesson.messages if message.role != "assistant"):
+        return False
+    runs: list[list[int]] = []
+    previous = IGNORED
+    for token, label in zip(item.encoded.input_ids, item.encoded.labels, strict=True):
+        if label not in (IGNORED, token):
+            return False
+        if label != IGNORED:
+            if previous == IGNORED:
+                runs.append([])
+            runs[-1].append(token)
+        previous = label
+    return [evidence.decode(run) for run in runs] == [message.content for message in item.replies if message.train]
+
+
+GATES: tuple[Gate, ...] = (
+    no_hint_text,
+    no_hint_ngrams,
+    no_measured_task,
+    no_measured_goal,
+    whole_opening,
+    has_trained_tokens,
+    within_limit,
+    only_replies_trained,
+)
+
+
+def check(lessons: Sequence[Lesson], evidence: Evidence) -> dict[str, dict[str, int]]:
+    """How many lessons each gate checked and failed (always 0). Raises `GateError` that names every row that failed."""
+    items = [_item(lesson, evidence) for lesson in lessons]
+    failed = {gate.__name__: [item.lesson.lesson_id for item in items if not gate(item, evidence)] for gate in GATES}
+    faults = [f"  {name}: {len(rows)} of {len(items)}: {', '.join(rows)}" for name, rows in failed.items() if rows]
+    if faults:
+        raise GateError("lessons that must not be trained on, by gate and lesson_id\n" + "\n".join(faults))
+    return {name: {"checked": len(items), "failed": len(rows)} for name, rows in failed.items()}
+
+
+def _item(lesson: Lesson, evidence: Evidence) -> Item:
+    if lesson.episode_id not in evidence.episodes:
+        raise GateError(f"lesson {lesson.lesson_id} claims episode {lesson.episode_id}, which does not exist")
+    return Item(lesson, evidence.episodes[lesson.episode_id], evidence.encode(lesson.messages))

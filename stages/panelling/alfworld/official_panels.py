@@ -1,0 +1,98 @@
+"""Panels of official ALFWorld games: obtained, drawn, started once in the real engine, copied into the panel's folder."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from stages.panelling.alfworld.checks import start_games
+from stages.panelling.alfworld.official import SPLITS, Drawn, OfficialGame, draw, find_root, read_games
+from stages.envs.base import Task
+from stages.panelling.download import DownloadError, fetch, pin, unpack
+from stages.envs.panel import PanelError, write_panels
+from stages.core.files import replacing
+from stages.core.params import AlfworldPanels, OfficialAlfworld
+
+ARCHIVE = "https://github.com/alfworld/alfworld/releases/download/0.4.0/json_2.1.2_tw-pddl.zip"
+"""alfworld's own address of the text games (`alfworld-download`); its inner folder is named json_2.1.1."""
+
+_MEMBERS = re.compile(rf"(json_2\.1\.\d+/)?({'|'.join(SPLITS)})/[^/]+/[^/]+/game\.tw-pddl")
+_GAMES = "games"
+
+
+def build_panels(settings: AlfworldPanels, out: Path, cache_dir: Path, downloads: Path, workers: int = 2) -> None:
+    """Build all panels into `out`, which is replaced at the end or, on an error, left as it was.
+
+    The same games and settings give the same bytes. An archive is kept in `downloads`, translations of the games in
+    `cache_dir`. Raises PanelError for games or sizes that won't do, EnvironmentFault for games that don't start.
+    """
+    official = settings.official
+    with _games_folder(official, downloads) as (folder, files):
+        root = find_root(folder)
+        games = read_games(root, official.counts.model_dump() if official.counts else None)
+        drawn = draw(games, official, settings.seed)
+        start_games([root / game.path for panel in drawn.panels.values() for game in panel], cache_dir, workers)
+        with replacing(out) as fresh:
+            tasks = {panel: _copied(root, fresh, panel, chosen) for panel, chosen in drawn.panels.items()}
+            write_panels(fresh, "alfworld", _source(games, drawn), tasks, files)
+
+
+@contextmanager
+def _games_folder(settings: OfficialAlfworld, downloads: Path) -> Iterator[tuple[Path, dict[str, str]]]:
+    """The folder with the games, and the archive they came from with its SHA-256, if any."""
+    if settings.data_dir is not None:
+        yield Path(settings.data_dir), {}
+        return
+    archive = downloads / ARCHIVE.rsplit("/", 1)[-1]
+    downloads.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=downloads, prefix=".alfworld.") as folder:
+        try:
+            sha256 = fetch(ARCHIVE, archive, settings.sha256)
+            unpack(archive, Path(folder), _MEMBERS)
+            pinned = pin(archive, sha256)
+        except DownloadError as error:
+            raise PanelError(
+                f"{error}. Games from elsewhere are taken too: panels.alfworld.official.data_dir"
+            ) from error
+        if pinned and settings.sha256 is None:
+            print(
+                f"{archive.name}: SHA-256 {sha256}, kept beside it for later fetches to agree with; write it into "
+                "params.yaml (panels.alfworld.official.sha256)",
+                flush=True,
+            )
+        yield Path(folder), {archive.name: sha256}
+
+
+def _copied(root: Path, out: Path, panel: str, games: Sequence[OfficialGame]) -> list[Task]:
+    """A panel's tasks, in the games' order; their files are copied below `out`."""
+    numbers: Counter[str] = Counter()
+    tasks = []
+    for game in games:
+        content = (root / game.path).read_bytes()
+        copy = out / _GAMES / game.path
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(content)
+        spec = {
+            "game": f"{_GAMES}/{game.path}",
+            "sha256": hashlib.sha256(content).hexdigest(),
+            **game.goal._asdict(),
+        }
+        task_id = f"alfworld-{panel}-{game.category}-{numbers[game.category]:04d}"
+        tasks.append(Task(task_id, "alfworld", panel, game.category, game.sentence, spec))
+        numbers[game.category] += 1
+    return tasks
+
+
+def _source(games: Mapping[str, Sequence[OfficialGame]], drawn: Drawn) -> str:
+    """Where the tasks came from, as tables and reports quote it."""
+    releases = " and ".join(sorted({game.release for split in games.values() for game in split}))
+    found = ", ".join(f"{len(games[split]):,} {split}" for split in SPLITS)
+    return (
+        f"official ({releases}; {found}; {drawn.withdrawn:,} train games left out, whose goals valid_seen or valid_unseen "
+        "have too)"
+    )

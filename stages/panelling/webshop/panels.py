@@ -1,0 +1,149 @@
+"""WebShop's frozen panels: a catalogue, and goals chosen from upstream's splits."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from stages.envs.base import Task
+from stages.envs.panel import PanelError, write_panels
+from stages.envs.webshop.catalogue import write_catalogue
+from stages.panelling.webshop.generator import generate
+from stages.panelling.webshop.goals import SPLITS, human_goals, synthetic_goals
+from stages.panelling.webshop.nouns import ListedNouns, NounError, SpacyNouns
+from stages.panelling.webshop.official import OfficialData, OfficialError, read_official
+from stages.envs.webshop.records import Goal
+from stages.panelling.webshop.vocabulary import NOUNS
+from stages.core.files import replacing
+from stages.core.params import WebshopPanels
+
+CATALOGUE = "catalogue.parquet"
+_SPLIT_OF = {
+    "test": "test",
+    "dev": "dev",
+    "warmup": "train",
+    "train": "train",
+}  # measured panels first: they choose first
+_WHOLE = 3000  # goals from which on upstream's splits are used as they are
+
+
+def build_panels(settings: WebshopPanels, folder: Path) -> None:
+    """Build `folder` anew: the catalogue, tasks.parquet and panels.json. An earlier folder is replaced only when all went well.
+
+    `test` comes from upstream's test split [0, 500) of the shuffled goals, `dev` from [500, 1500), `warmup` and `train` from the rest; of
+    fewer than 3,000 goals the splits take the same shares. No product of a measured panel is any other panel's.
+    Raises `PanelError` when the data are unusable or there are too few goals.
+    """
+    try:
+        with replacing(folder) as fresh:
+            data = read_data(settings)
+            goals = (
+                human_goals(data, settings.seed) if settings.goals == "human" else synthetic_goals(data, settings.seed)
+            )
+            sha256 = write_catalogue(fresh / CATALOGUE, data.products)
+            sizes = {str(panel): {str(k): n for k, n in wanted.items()} for panel, wanted in settings.sizes.items()}
+            department = {product.asin: product.category for product in data.products}
+            chosen = choose(goals, department, sizes, settings.seed)
+            tasks = {
+                panel: [
+                    _task(panel, n, goal, department[goal.asin], settings, sha256)
+                    for n, goal in enumerate(chosen[panel])
+                ]
+                for panel in ("warmup", "train", "dev", "test")
+            }
+            write_panels(fresh, "webshop", f"{settings.source}, nouns: {data.nouns}", tasks, data.files)
+    except (OfficialError, NounError) as error:
+        raise PanelError(str(error)) from error
+
+
+def read_data(settings: WebshopPanels) -> OfficialData:
+    """The official files of `data_dir`, or those of a generated catalogue."""
+    if settings.source == "official" and settings.data_dir is not None:
+        products = {1000: "1000", 0: "all"}.get(settings.products)
+        if products is None:
+            raise PanelError(
+                f"panels.webshop.products: official data come with 1000 products, or 0 for all; found {settings.products}"
+            )
+        return read_official(
+            Path(settings.data_dir),
+            products="1000" if products == "1000" else "all",
+            seed=settings.seed,
+            nouns=SpacyNouns(),
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        generate(Path(folder), settings.products, settings.seed)
+        return read_official(Path(folder), products="1000", seed=settings.seed, nouns=ListedNouns(NOUNS))
+
+
+def choose(
+    goals: Sequence[Goal], department: Mapping[str, str], sizes: Mapping[str, Mapping[str, int]], seed: int
+) -> dict[str, list[Goal]]:
+    """Goals by panel, the products' departments in turn; raises `PanelError` where there are too few."""
+    taken: dict[str, str] = {}  # product -> panel
+    used: set[tuple[str, str]] = set()
+    chosen: dict[str, list[Goal]] = {}
+    for panel, split in _SPLIT_OF.items():
+        pool = list(_split(goals, split))
+        random.Random(f"webshop|{seed}|{panel}").shuffle(pool)
+        chosen[panel] = []
+        for skill, count in sizes.get(panel, {}).items():
+            fit = [
+                goal
+                for goal in {(goal.asin, goal.instruction): goal for goal in pool}.values()
+                if (skill == "options") == bool(goal.options)
+                and (goal.asin, goal.instruction) not in used
+                and _free(taken.get(goal.asin), panel)
+            ]
+            found = _in_turn(fit, department)[:count]
+            if len(found) < count:
+                raise PanelError(
+                    f"panel {panel!r} asks for {count} goals of kind {skill!r}, and the {split} split has {len(found)} left; ask for fewer "
+                    "in panels.webshop.sizes, or for more products"
+                )
+            chosen[panel] += found
+            taken |= {goal.asin: panel for goal in found}
+            used |= {(goal.asin, goal.instruction) for goal in found}
+    return chosen
+
+
+def _split(goals: Sequence[Goal], split: str) -> Sequence[Goal]:
+    start, end = SPLITS[split]
+    if len(goals) >= _WHOLE:
+        return goals[start:end]
+    share = len(goals) / _WHOLE
+    return goals[int(start * share) : None if end is None else int(end * share)]
+
+
+def _free(owner: str | None, panel: str) -> bool:
+    """A product is a panel's own, but for warm-up and train, which may share it."""
+    return owner in (None, panel) or {owner, panel} == {"warmup", "train"}
+
+
+def _in_turn(goals: Sequence[Goal], department: Mapping[str, str]) -> list[Goal]:
+    """The goals, one of each department after the other as long as they last."""
+    queues: dict[str, list[Goal]] = defaultdict(list)
+    for goal in goals:
+        queues[department[goal.asin]].append(goal)
+    rounds = max(map(len, queues.values()), default=0)
+    return [queues[name][turn] for turn in range(rounds) for name in sorted(queues) if turn < len(queues[name])]
+
+
+def _task(panel: str, number: int, goal: Goal, category: str, settings: WebshopPanels, sha256: str) -> Task:
+    pairs = [option for option in goal.options if not isinstance(option, str)]
+    spec = {
+        "asin": goal.asin,
+        "instruction": goal.instruction,
+        "attributes": list(goal.attributes),
+        "options": [option if isinstance(option, str) else option[1] for option in goal.options],
+        "option_groups": [group for group, _ in pairs],
+        "cap": goal.cap,
+        "catalogue": CATALOGUE,
+        "catalogue_sha256": sha256,
+        "view": settings.view,
+        "dialect": settings.dialect,
+        "wants": "options" if goal.options else "plain",
+    }
+    return Task(f"webshop-{panel}-{number:04d}", "webshop", panel, category, goal.instruction, spec)
