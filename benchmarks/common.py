@@ -19,9 +19,9 @@ from typing import Any, Literal, TypeVar
 
 import torch
 
-from stages.engines import cpu
 from stages.core.files import atomic
 from stages.core.params import Engine
+from stages.engines import cpu
 
 CAPABILITY = torch.backends.cpu.get_cpu_capability()
 RESULTS = Path(__file__).with_name(f"results-{CAPABILITY.lower()}.json")

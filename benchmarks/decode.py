@@ -28,12 +28,12 @@ from flops import Decoder, decode, prefill
 from limits import limits
 from transformers import AutoTokenizer
 
-from stages.engines.base import Engine, Reply
-from stages.engines.cpu import CpuEngine
-from stages.engines.drafting import Drafter
 from stages.core.params import Engine as Settings
 from stages.core.params import load
 from stages.core.records import Message
+from stages.engines.base import Engine, Reply
+from stages.engines.cpu import CpuEngine
+from stages.engines.drafting import Drafter
 
 PROMPT_TOKENS, PASSES = 600, 64
 THINGS = (

@@ -23,8 +23,8 @@ from typing import Any
 from common import alone, record, show
 from rollout import PANELS, drawn
 
-from stages.envs.base import Environment, Observation, Task
 from stages.core.params import load
+from stages.envs.base import Environment, Observation, Task
 
 COMMANDS = 20  # after the solution
 

@@ -24,13 +24,13 @@ from candidates import servers
 from common import alone, base_model, number_format, peak_memory_mb, record, show
 
 from stages.agents import get
+from stages.core.params import Settings, load, of_env
+from stages.core.records import Episode
 from stages.engines.base import Engine
 from stages.envs.base import Environment, Task
 from stages.envs.panel import load_panel
 from stages.envs.registry import make
 from stages.retrieval.retriever import Retriever
-from stages.core.params import Settings, load, of_env
-from stages.core.records import Episode
 from stages.runner.episodes import Play, play_tasks
 from stages.runner.journal import Journal
 from stages.runner.study import model_id, open_engine

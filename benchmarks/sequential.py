@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, StoppingCriteriaList
 
-from stages.models.chat import encode_text, render
+from stages.core.records import Message
 from stages.engines.base import Reply
 from stages.envs.base import Observation, Task
-from stages.core.records import Message
+from stages.models.chat import encode_text, render
 
 BANNER = "-= Welcome to TextWorld, ALFRED! =-"
 REFUSAL = "Nothing happens."

@@ -22,9 +22,9 @@ from common import base_model, config_of, number_format, record, show
 from flops import Decoder, training
 from limits import limits
 
-from stages.models.chat import IGNORED, Encoded, encode
 from stages.core.params import Training, load
 from stages.core.records import Demo, read
+from stages.models.chat import IGNORED, Encoded, encode
 from stages.training.trainer import train
 
 DEMOS = Path("data/demos/alfworld_react.parquet")

@@ -15,6 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from stages.core.params import load
 from stages.envs.base import Environment, Observation, Task
 from stages.envs.panel import load_panel
 from stages.envs.webshop.catalogue import Catalogue
@@ -23,10 +24,9 @@ from stages.panelling.webshop.generator import generate
 from stages.panelling.webshop.nouns import ListedNouns
 from stages.panelling.webshop.official import read_official
 from stages.panelling.webshop.panels import build_panels
+from stages.panelling.webshop.vocabulary import NOUNS
 from stages.site.remote import RemoteShop
 from stages.site.server import serve
-from stages.panelling.webshop.vocabulary import NOUNS
-from stages.core.params import load
 
 OUT = Path(__file__).with_suffix(".json")
 LARGE = 20_000

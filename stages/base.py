@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from stages.core.files import replacing
+from stages.core.process import run_stage
 from stages.training.trainer import TrainingError, merge
 
 SOURCE = Path("data/base/source")
@@ -20,17 +21,24 @@ OUT = Path("data/base/model")
 
 def main() -> int:
     """Run the stage; 1 and one line on stderr when its inputs are unusable."""
+    return run_stage("base", "merges the warm-up adapter into the model", run)
+
+
+def run() -> str:
+    """Merge, write what identifies the weights, and say it."""
+    with replacing(OUT) as fresh:
+        digest = merge(SOURCE, WARMUP if (WARMUP / "adapter_config.json").is_file() else None, fresh)
+        source = _source()
+        identity = {"schema_version": 1, "source": source, "weights_sha256": digest}
+        (fresh / "identity.json").write_text(json.dumps(identity, indent=1) + "\n", encoding="utf-8")
+    return f"{source}@{digest[:12]}"
+
+
+def _source() -> str:
     try:
-        with replacing(OUT) as fresh:
-            digest = merge(SOURCE, WARMUP if (WARMUP / "adapter_config.json").is_file() else None, fresh)
-            source = json.loads(IDENTITY.read_text(encoding="utf-8"))["source"]
-            identity = {"schema_version": 1, "source": source, "weights_sha256": digest}
-            (fresh / "identity.json").write_text(json.dumps(identity, indent=1) + "\n", encoding="utf-8")
-    except (OSError, TrainingError) as error:
-        print(f"base: {error}", file=sys.stderr)
-        return 1
-    print(f"base: {source}@{digest[:12]}")
-    return 0
+        return str(json.loads(IDENTITY.read_text(encoding="utf-8"))["source"])
+    except (OSError, ValueError, KeyError) as error:
+        raise TrainingError(f"{IDENTITY}: not readable ({error!r}); run `dvc repro source`") from error
 
 
 if __name__ == "__main__":

@@ -1,63 +1,61 @@
-"""The `demos` stage: the warm-up panel -> data/demos/<env>_<agent>.parquet, demonstrations in the agent's format.
+"""The `demos` stage: warm-up tasks -> data/demos/<env>/<agent>.parquet, demonstrations in each agent's format (committed to git).
 
-    python -m stages.demos --env alfworld --agent react
+    python -m stages.demos --env alfworld
 
-With the warm-up off (instruct models) the table is empty.
+An environment's demonstrator (`EnvSpec.demonstrations`) makes the warm-up tasks itself: it is called with its panel settings, the agent, how
+demonstrations are drawn, and a folder for what it can make anew. With the warm-up off (instruct models) the tables are empty.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections import Counter
 from pathlib import Path
 
-from stages.agents import get
-from stages.envs.base import EnvironmentFault
-from stages.envs.panel import PanelError, load_panel
-from stages.envs.registry import make
-from stages.core.params import Settings, SettingsError, load, of_env
+from stages import agents
+from stages.core import plugins
+from stages.core.files import replacing
+from stages.core.params import Settings, load
+from stages.core.process import run_stage
 from stages.core.records import Demo, write
-from stages.demonstrations.alfworld import demos as household
-from stages.demonstrations.webshop import demos as shop
+from stages.demonstrations.plan import Plan
+from stages.envs.registry import CACHE
 
-DATA = Path("data")
+DEMOS = Path("data/demos")
 
 
 def main() -> int:
     """Run the stage; 1 and one line on stderr when its inputs are unusable."""
-    parser = argparse.ArgumentParser(prog="python -m stages.demos", description="Demonstrate the warm-up tasks.")
-    parser.add_argument("--env", required=True)
-    parser.add_argument("--agent", required=True)
-    args = parser.parse_args()
-    try:
-        settings = load()
-        demos = demonstrations(args.env, args.agent, settings)
-    except (SettingsError, PanelError, EnvironmentFault) as error:
-        print(f"demos: {error}", file=sys.stderr)
-        return 1
-    write(DATA / "demos" / f"{args.env}_{args.agent}.parquet", Demo, demos)
-    print(f"demos: {len(demos)}: {dict(sorted(Counter(d.kind for d in demos).items()))}")
-    return 0
+    return run_stage("demos", "demonstrates the warm-up tasks", run, "env")
+
+
+def run(env: str, folder: Path = DEMOS) -> str:
+    """Write a table for each agent that is warmed up in the environment; returns how many demonstrations of each kind there are."""
+    settings = load()
+    with replacing(folder / env) as fresh:
+        made = {agent: demonstrations(env, agent, settings) for agent in settings.warmup.agents(env)}
+        for agent, demos in made.items():
+            write(fresh / f"{agent}.parquet", Demo, demos)
+    kinds = {agent: dict(sorted(Counter(demo.kind for demo in demos).items())) for agent, demos in made.items()}
+    return f"{env}: " + ("; ".join(f"{agent} {sum(k.values())} {k}" for agent, k in kinds.items()) or "none")
 
 
 def demonstrations(env: str, agent: str, settings: Settings) -> list[Demo]:
-    """All demonstrations of one environment and agent; none of a withheld category."""
+    """All demonstrations of one environment and agent; none of a withheld skill."""
     warmup = settings.warmup
     if not warmup.enabled:
         return []
-    root = DATA / "panels" / env
-    tasks, _ = load_panel(root, "warmup")
-    plan = household.Plan(
-        warmup.seed,
-        warmup.withheld.of(env),
-        warmup.hinted_share,
-        of_env(warmup.nonce, env),
-        of_env(warmup.shown, env),
-        warmup.recovery_share,
+    plan = Plan(
+        seed=warmup.seed,
+        withheld=warmup.hidden(env),
+        hinted_share=warmup.hinted_share,
+        nonce=warmup.nonce[env],
+        subsample=warmup.subsample[env],
+        recovery_share=warmup.recovery_share,
     )
-    demonstrate = shop.demonstrate if env == "webshop" else household.demonstrate
-    return demonstrate(make(env, root), tasks, get(agent), plan)
+    demonstrate = plugins.resolve(plugins.environment(env).demonstrations)
+    demos: list[Demo] = demonstrate(settings.panels[env], agents.get(agent, env), plan, CACHE / env)
+    return demos
 
 
 if __name__ == "__main__":

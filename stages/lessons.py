@@ -1,16 +1,14 @@
 """The `lessons` stage: successes on the train panel -> training examples without hints.
 
-    python -m stages.lessons --env alfworld --agent react --arm distilled
+    python -m stages.lessons --cell alfworld_react --arm distilled
 
-Arm `distilled` reads data/teacher/<env>_<agent>/episodes.parquet, arm `sft`
-data/rollouts/<env>_<agent>/episodes.parquet. Writes lessons.parquet and gates.json to
-data/lessons/<env>_<agent>_<arm>/, all or nothing: when a gate finds a fault or no lesson is left, earlier outputs stay
+Arm `distilled` reads data/teacher/<cell>/episodes.parquet, arm `sft` data/rollouts/<cell>/episodes.parquet. Writes lessons.parquet and
+gates.json to data/lessons/<cell>_<arm>/, all or nothing: when a gate finds a fault or no lesson is left, earlier outputs stay
 as they were.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,41 +16,31 @@ from pathlib import Path
 from typing import Any
 
 from stages import agents
-from stages.models import chat
-from stages.envs.panel import PanelError, load_panel, panel_names
+from stages.core import plugins
 from stages.core.files import replacing
-from stages.core.params import Settings, SettingsError, load, of_env
-from stages.core.records import SCHEMA_VERSION, Episode, Lesson, Message, RecordError, read, write
-from stages.curation.gates import Evidence, GateError, check
+from stages.core.params import Cell, Settings, load
+from stages.core.process import Fault, run_stage
+from stages.core.records import SCHEMA_VERSION, Episode, Lesson, Message, read, write
+from stages.curation.gates import Evidence, check
 from stages.curation.lessons import Limits, build_lessons
+from stages.envs.panel import load_panel, panel_names
+from stages.models import chat
 
 DATA = Path("data")
 BASE = DATA / "base" / "model"
 SOURCES = {"distilled": "teacher", "sft": "rollouts"}
 PANEL = "train"
-MEASURED = ("dev", "test")
-MEASURED_IF_THERE = ("test_seen",)
 
 
-class LessonError(ValueError):
+class LessonError(Fault, ValueError):
     """There is nothing to learn from, or it is not what it should be."""
 
 
 def main() -> int:
     """Run the stage; 1 and the fault on stderr when its inputs are unusable."""
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.lessons", description="Make training examples of successes."
+    return run_stage(
+        "lessons", "makes training examples of successes", lambda cell, arm: run(Cell(cell), arm, load()), "cell", "arm"
     )
-    parser.add_argument("--env", required=True)
-    parser.add_argument("--agent", required=True)
-    parser.add_argument("--arm", required=True, choices=sorted(SOURCES))
-    args = parser.parse_args()
-    try:
-        print(run(args.env, args.agent, args.arm, load(), load_tokenizer(BASE)))
-    except (SettingsError, PanelError, RecordError, LessonError, GateError, chat.ChatError) as error:
-        print(f"lessons: {error}", file=sys.stderr)
-        return 1
-    return 0
 
 
 def load_tokenizer(base: Path) -> Any:
@@ -65,15 +53,18 @@ def load_tokenizer(base: Path) -> Any:
         raise LessonError(f"{base}: no usable tokenizer ({error}); run `dvc repro base`") from error
 
 
-def run(env: str, agent: str, arm: str, settings: Settings, tokenizer: Any, data: Path = DATA) -> str:
-    """Make, check and write one arm's lessons; returns what was done, in a line.
+def run(cell: Cell, arm: str, settings: Settings, tokenizer: Any = None, data: Path = DATA) -> str:
+    """Make, check and write one arm's lessons; returns what was done, in a line. `tokenizer` is the base model's if not given.
 
     Raises `LessonError` when no lesson is left or an episode is of another panel, `GateError` when a gate finds a
     fault.
     """
-    source = data / SOURCES[arm] / f"{env}_{agent}" / "episodes.parquet"
+    if arm not in SOURCES:
+        raise LessonError(f"there is no arm {arm!r}, only {', '.join(sorted(SOURCES))}")
+    tokenizer = tokenizer or load_tokenizer(BASE)
+    source, panels = data / SOURCES[arm] / cell / "episodes.parquet", data / "panels" / cell.env
     episodes = read(source, Episode)
-    tasks, sha256 = load_panel(data / "panels" / env, PANEL)
+    tasks, sha256 = load_panel(panels, PANEL)
     strangers = [e.episode_id for e in episodes if (e.panel, e.panel_sha256) != (PANEL, sha256)]
     if strangers:
         raise LessonError(
@@ -84,28 +75,28 @@ def run(env: str, agent: str, arm: str, settings: Settings, tokenizer: Any, data
     def encode(messages: Sequence[Message]) -> chat.Encoded:
         return chat.encode(tokenizer, messages)
 
-    longest = of_env(settings.students, env).max_tokens
-    limits = Limits(of_env(settings.lessons.max_refused, env), settings.lessons.ngram, longest)
-    lessons, dropped = build_lessons(arm, episodes, agents.get(agent), encode, limits)
+    longest = settings.students[cell.env].max_tokens
+    limits = Limits(settings.lessons.max_refused[cell.env], settings.lessons.ngram, longest)
+    lessons, dropped = build_lessons(arm, episodes, agents.get(cell.agent, cell.env), encode, limits)
     if not lessons:
         raise LessonError(
             f"{source}: none of {len(episodes)} episodes gives a lesson ({_counts(dropped)}), so arm {arm!r} has "
             "nothing to learn. Give the train panel more or easier tasks (panels), or the base model a longer warm-up"
         )
-    there = panel_names(data / "panels" / env)
-    measured = [*MEASURED, *(name for name in MEASURED_IF_THERE if name in there)]
+    measured = [name for name in panel_names(panels) if name != PANEL]
     evidence = Evidence(
         episodes={e.episode_id: e for e in episodes},
         tasks={task.task_id: task for task in tasks},
-        measured=[task for name in measured for task in load_panel(data / "panels" / env, name)[0]],
+        measured=[task for name in measured for task in load_panel(panels, name)[0]],
+        same_goal=plugins.environment(cell.env).same_goal,
         encode=encode,
         decode=lambda ids: str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)),
         ngram=limits.ngram,
         max_tokens=limits.max_tokens,
     )
     gates = check(lessons, evidence)
-    write_all(data / "lessons" / f"{env}_{agent}_{arm}", lessons, gates, dropped)
-    return f"lessons: arm {arm}: {len(lessons)} kept of {len(episodes)} episodes; dropped: {_counts(dropped)}"
+    write_all(data / "lessons" / f"{cell}_{arm}", lessons, gates, dropped)
+    return f"{cell}, {arm}: {len(lessons)} kept of {len(episodes)} episodes; dropped: {_counts(dropped)}"
 
 
 def write_all(

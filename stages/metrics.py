@@ -20,10 +20,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.envs.panel import PanelError, load_panel, panel_source
+from stages.core import plugins
 from stages.core.files import atomic
-from stages.core.params import Settings, SettingsError, load, of_env
+from stages.core.params import Cell, Settings, load
+from stages.core.process import run_stage
 from stages.core.records import SCHEMA_VERSION, BankEntry, Episode, Hint, Lesson, RecordError, read
+from stages.envs.panel import load_panel, panel_source
+from stages.hinting.base import rules_of
 from stages.stats.contrasts import PRIMARY_PANEL, ContrastRow, contrast_rows
 from stages.stats.funnel import FunnelRow, LessonSet, funnel_row
 from stages.stats.systems import STUDENTS, ComparisonError, Panel, Study, SystemRow, check_panel, label, system_row
@@ -36,50 +39,43 @@ Runs = dict[str, list[Episode]]  # by the name of the system's folder
 
 def main() -> int:
     """Run the stage; 1 and one line on stderr when its inputs do not allow a comparison."""
-    try:
-        settings = load()
-        systems, contrasts = evaluated(settings, git_commit())
-        funnel = [funnel_of(cell.env, cell.agent, settings) for cell in settings.axes.cell]
-        write_all(METRICS, systems, contrasts, funnel, reported_panel(settings.evaluate.panels))
-    except (SettingsError, PanelError, RecordError, ComparisonError) as error:
-        print(f"metrics: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return run_stage("metrics", "counts every episode", run)
+
+
+def run() -> str:
+    """Write the metric files, and say how many systems and contrasts stand in them."""
+    settings = load()
+    systems, contrasts = evaluated(settings, git_commit())
+    funnel = [funnel_of(cell, settings) for cell in settings.axes.cells]
+    write_all(METRICS, systems, contrasts, funnel, reported_panel(settings.evaluate.panels))
+    return f"{len(systems)} rows of systems, {len(contrasts)} contrasts"
 
 
 def evaluated(settings: Settings, commit: str) -> tuple[list[SystemRow], list[ContrastRow]]:
     """Rows of all systems and contrasts. Every run on a panel, whoever played it, must have met the same tasks."""
     systems: list[SystemRow] = []
     contrasts: list[ContrastRow] = []
-    for env in dict.fromkeys(cell.env for cell in settings.axes.cell):
+    for env in settings.axes.envs:
         study = study_of(env, settings, panel_source(DATA / "panels" / env))
-        for panel in settings.evaluate.of(env):
-            agents = [cell.agent for cell in settings.axes.cell if cell.env == env]
-            by_agent = {agent: read_runs(env, agent, panel, settings) for agent in agents}
-            check_panel({name: run for runs in by_agent.values() for name, run in runs.items()}, panel_of(env, panel))
-            for runs in by_agent.values():
+        for panel in settings.measured(env):
+            by_cell = {cell: read_runs(cell, panel, settings) for cell in settings.axes.cells if cell.env == env}
+            check_panel({name: run for runs in by_cell.values() for name, run in runs.items()}, panel_of(env, panel))
+            for runs in by_cell.values():
                 systems += [system_row(run, study, commit) for run in runs.values()]
-                contrasts += contrast_rows(runs.values(), settings.stats.bootstrap, settings.stats.seed)
+                contrasts += contrast_rows(runs.values(), settings.stats.bootstrap, settings.stats.seed, study.graded)
     return systems, contrasts
 
 
 def study_of(env: str, settings: Settings, source: str) -> Study:
     """What of the settings stands beside an environment's figures; a warm-up that is off withholds nothing."""
-    if env == "webshop":
-        basis = "the reward's parts" if settings.hints.sees_parts else "the outcome alone, not the reward's parts"
-    else:
-        probes = settings.hints.probe_steps
-        basis = (
-            f"the environment's text, and up to {probes} steps of trying out" if probes else "the environment's text"
-        )
-    withheld = settings.warmup.withheld.of(env) if settings.warmup.enabled else []
     return Study(
-        withheld=tuple(withheld),
+        withheld=tuple(settings.warmup.hidden(env)),
         strength=str(settings.warmup.strength) if settings.warmup.enabled else "",
         panel_source=source,
-        hint_basis=basis,
+        graded=plugins.environment(env).graded,
+        hint_basis=rules_of(env).basis(settings.hints),
         category_basis=str(settings.agent.category),
-        shots=of_env(settings.agent.shots, env),
+        shots=settings.agent.shots[env],
     )
 
 
@@ -89,37 +85,36 @@ def panel_of(env: str, name: str) -> Panel:
     return Panel(sha256, frozenset(task.task_id for task in tasks))
 
 
-def read_runs(env: str, agent: str, panel: str, settings: Settings) -> Runs:
-    """The evaluated runs of an environment and agent on a panel; `ComparisonError` on a file of another system."""
+def read_runs(cell: Cell, panel: str, settings: Settings) -> Runs:
+    """The evaluated runs of a cell on a panel; `ComparisonError` on a file of another system."""
     contenders: list[tuple[str, int | None]] = [
         (system, None) for system in ("base", *map(str, settings.axes.retrieval))
     ]
     contenders += [(str(arm), seed) for arm in settings.axes.arm for seed in settings.axes.seed]
     runs: Runs = {}
     for system, seed in contenders:
-        name = f"{env}_{agent}_{label(system, seed or 0)}"
+        name = f"{cell}_{label(system, seed or 0)}"
         path = DATA / "evals" / name / f"{panel}.parquet"
         runs[name] = read(path, Episode)
         for e in runs[name]:
             found = (e.env, e.agent, e.system, e.panel, e.seed if e.system in STUDENTS else None)
-            expected = (env, agent, system, panel, seed)
+            expected = (cell.env, cell.agent, system, panel, seed)
             if found != expected:
                 raise ComparisonError(f"{path}: {e.episode_id} is of {found}, not of {expected}; evaluate again")
     return runs
 
 
-def funnel_of(env: str, agent: str, settings: Settings) -> FunnelRow:
-    """Read one environment and agent's way from failures to lessons, and count it."""
-    name = f"{env}_{agent}"
+def funnel_of(cell: Cell, settings: Settings) -> FunnelRow:
+    """Read a cell's way from failures to lessons, and count it."""
     return funnel_row(
-        panel=panel_of(env, "train"),
-        rollouts=read(DATA / "rollouts" / name / "episodes.parquet", Episode),
-        teacher=read(DATA / "teacher" / name / "episodes.parquet", Episode),
-        hints=read(DATA / "hints" / name / "hints.parquet", Hint),
-        bank=read(DATA / "hints" / name / "bank.parquet", BankEntry),
-        arms={arm: read_lessons(DATA / "lessons" / f"{name}_{arm}") for arm in settings.axes.arm},
-        study=study_of(env, settings, panel_source(DATA / "panels" / env)),
-        student_epochs=of_env(settings.students, env).epochs,
+        panel=panel_of(cell.env, "train"),
+        rollouts=read(DATA / "rollouts" / cell / "episodes.parquet", Episode),
+        teacher=read(DATA / "teacher" / cell / "episodes.parquet", Episode),
+        hints=read(DATA / "hints" / cell / "hints.parquet", Hint),
+        bank=read(DATA / "hints" / cell / "bank.parquet", BankEntry),
+        arms={arm: read_lessons(DATA / "lessons" / f"{cell}_{arm}") for arm in settings.axes.arm},
+        study=study_of(cell.env, settings, panel_source(DATA / "panels" / cell.env)),
+        student_epochs=settings.students[cell.env].epochs,
     )
 
 

@@ -1,52 +1,41 @@
 """The `panels` stage: settings -> data/panels/<env>/, the frozen tasks that everything else stands on.
 
-python -m stages.panels --env alfworld
+    python -m stages.panels --env alfworld
+
+An environment's maker (`EnvSpec.panels`) is called with its settings, how many tasks of each panel are wanted at most (None: all), the folder
+to write, and a folder for what it can make anew. It writes tasks.parquet and panels.json there, and whatever files the tasks name.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
-from stages.envs.base import EnvironmentFault
-from stages.envs.panel import PanelError
+from stages.core import plugins
+from stages.core.files import replacing
+from stages.core.params import load
+from stages.core.process import run_stage
+from stages.envs.panel import load_panel, panel_names
 from stages.envs.registry import CACHE
-from stages.core.params import Panels, SettingsError, load
-from stages.core.process import die_with_parent
 
 PANELS = Path("data/panels")
-DOWNLOADS = CACHE / "downloads"
 
 
 def main() -> int:
     """Run the stage; 1 and one line on stderr when the panels cannot be built."""
-    parser = argparse.ArgumentParser(prog="python -m stages.panels", description="Build the frozen task panels.")
-    parser.add_argument("--env", required=True, choices=["alfworld", "webshop"])
-    env: str = parser.parse_args().env
-    die_with_parent()
-    try:
-        build(load().panels, env)
-    except (SettingsError, PanelError, EnvironmentFault) as error:
-        print(f"panels: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return run_stage("panels", "freezes the tasks", run, "env")
 
 
-def build(panels: Panels, env: str) -> None:
-    """Build one environment's panels; only its own code is imported."""
-    if env == "alfworld" and panels.alfworld.source == "official":
-        from stages.panelling.alfworld.official_panels import build_panels as build_official
-
-        build_official(panels.alfworld, PANELS / env, CACHE / env, DOWNLOADS)
-    elif env == "alfworld":
-        from stages.panelling.alfworld.panels import build_panels as build_alfworld
-
-        build_alfworld(panels.alfworld, PANELS / env, CACHE / env)
-    else:
-        from stages.panelling.webshop.panels import build_panels as build_webshop
-
-        build_webshop(panels.webshop, PANELS / env)
+def run(env: str, folder: Path = PANELS) -> str:
+    """Build one environment's panels; an earlier folder is replaced only when all went well. Returns their sizes."""
+    plugins.check_environment(env)
+    settings = load()
+    limit: Mapping[str, int | None] = settings.limit
+    with replacing(folder / env) as fresh:
+        plugins.resolve(plugins.environment(env).panels)(settings.panels[env], limit, fresh, CACHE / env)
+        sizes = {name: len(load_panel(fresh, name)[0]) for name in panel_names(fresh)}
+    return f"{env}: " + ", ".join(f"{name} {size}" for name, size in sizes.items())
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from stages.core.files import atomic
+from stages.core.process import Fault, run_stage
 from stages.core.records import SCHEMA_VERSION, from_json
 from stages.reporting import tables
 from stages.reporting.cells import Cell, cells, findings, notes
@@ -30,23 +31,24 @@ from stages.stats.systems import SystemRow
 
 METRICS = Path("metrics")
 REPORT = Path("report")
-TEMPLATES = Path(__file__).parent / "templates"
+TEMPLATES = Path(__file__).parent / "reporting" / "templates"
 
 T = TypeVar("T")
 
 
-class ReportError(ValueError):
+class ReportError(Fault, ValueError):
     """A metric file is missing or not what the `metrics` stage writes."""
 
 
 def main() -> int:
     """Run the stage; 1 and one line on stderr when a metric file is unusable."""
-    try:
-        write_report(read_cells(METRICS), REPORT)
-    except ReportError as error:
-        print(f"report: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return run_stage("report", "writes the report", run)
+
+
+def run() -> str:
+    """Write the report and say where it is."""
+    write_report(read_cells(METRICS), REPORT)
+    return f"{REPORT / 'index.html'}"
 
 
 def read_cells(folder: Path) -> list[Cell]:

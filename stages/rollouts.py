@@ -1,27 +1,24 @@
-"""The `rollouts` stage: the base agent plays the train panel -> data/rollouts/<env>_<agent>/episodes.parquet.
+"""The `rollouts` stage: the base agent plays the train panel -> data/rollouts/<cell>/episodes.parquet.
 
-python -m stages.rollouts --env alfworld --agent react
+python -m stages.rollouts --cell alfworld_react
 """
 
 from __future__ import annotations
 
 import sys
 
-from stages.core.params import load
-from stages.runner.study import DATA, Runner, System, play_stage
+from stages.core.process import run_stage
+from stages.runner.study import System, play_train
 
 
 def main() -> int:
     """Run the stage; 1 and one line on stderr when something it needs is missing or broken."""
-    return play_stage("rollouts", run)
+    return run_stage("rollouts", "the base agent plays the train panel", run, "cell")
 
 
-def run(env: str, agent: str) -> str:
+def run(cell: str) -> str:
     """Play, write, and say what came of it."""
-    runner = Runner(load(), env, agent, System("base"))
-    runs, facts = runner.play("train")
-    runner.write(DATA / "rollouts" / f"{env}_{agent}", "rollouts", {"episodes": runs["train"]}, facts)
-    return f"{facts['successes']} of {facts['episodes']} tasks solved in {facts['seconds']} s"
+    return play_train(cell, "rollouts", System("base"))
 
 
 if __name__ == "__main__":

@@ -12,8 +12,9 @@ import sys
 from pathlib import Path
 
 from stages.core.files import atomic, replacing
-from stages.core.params import SettingsError, load
-from stages.pretrained.obtain import ModelError, obtain
+from stages.core.params import load
+from stages.core.process import run_stage
+from stages.pretrained.obtain import obtain
 
 OUT = Path("data/base/source")
 IDENTITY = Path("data/base/source.json")
@@ -22,17 +23,17 @@ DOWNLOADS = Path(".cache/downloads")
 
 def main() -> int:
     """Run the stage; 1 and one line on stderr when the model cannot be had."""
-    try:
-        settings = load()
-        with replacing(OUT) as fresh:
-            identity = obtain(settings.model.source, settings.model.revision, fresh, DOWNLOADS)
-    except (SettingsError, ModelError) as error:
-        print(f"source: {error}", file=sys.stderr)
-        return 1
+    return run_stage("source", "obtains the pretrained model", run)
+
+
+def run() -> str:
+    """Obtain the model, write it and what identifies it, and say how large it is."""
+    settings = load()
+    with replacing(OUT) as fresh:
+        identity = obtain(settings.model.source, settings.model.revision, fresh, DOWNLOADS)
     with atomic(IDENTITY) as temporary:
         temporary.write_text(json.dumps(identity, indent=1) + "\n", encoding="utf-8")
-    print(f"source: {identity['source']}, {identity['parameters'] / 1e6:.0f} M parameters")
-    return 0
+    return f"{identity['source']}, {identity['parameters'] / 1e6:.0f} M parameters"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""The `students` stage: lessons -> data/students/<env>_<agent>_<arm>_s<seed>/, a LoRA adapter on the base model.
+"""The `students` stage: lessons -> data/students/<cell>_<arm>_s<seed>/, a LoRA adapter on the base model.
 
-    python -m stages.students --env alfworld --agent react --arm distilled --seed 0
+    python -m stages.students --cell alfworld_react --arm distilled --seed 0
 
 Writes adapter/ (which `peft` loads on data/base/model), curve.jsonl (a row each logged step) and student.json. With `launch` in params.yaml
 several processes train together; they are this module again, with the folder they write to.
@@ -13,13 +13,13 @@ import json
 import sys
 from pathlib import Path
 
-from stages.models.chat import encode
 from stages.core.files import replacing
-from stages.core.params import SettingsError, Training, load, of_env
-from stages.core.process import die_with_parent
-from stages.core.records import Lesson, RecordError, read
+from stages.core.params import Cell, Training, load
+from stages.core.process import Fault, check_root, die_with_parent, hush_libraries
+from stages.core.records import Lesson, read
+from stages.models.chat import encode
 from stages.training.launch import is_first, launch, wanted, work
-from stages.training.trainer import TrainingError, train
+from stages.training.trainer import train
 
 DATA = Path("data")
 BASE = DATA / "base" / "model"
@@ -28,26 +28,28 @@ BASE = DATA / "base" / "model"
 def main() -> int:
     """Run the stage; 1 and one line on stderr when its inputs are unusable."""
     parser = argparse.ArgumentParser(prog="python -m stages.students", description="Train one student on lessons.")
-    parser.add_argument("--env", required=True)
-    parser.add_argument("--agent", required=True)
+    parser.add_argument("--cell", required=True)
     parser.add_argument("--arm", required=True)
     parser.add_argument("--seed", required=True, type=int)
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    name = f"{args.env}_{args.agent}_{args.arm}"
+    name, env = f"{args.cell}_{args.arm}", Cell(args.cell).env
+    hush_libraries()
     try:
         if args.worker:
-            work(lambda: teach(name, of_env(load().students, args.env), args.seed, args.worker))
+            work(lambda: teach(name, load().students[env], args.seed, args.worker))
             return 0
         die_with_parent()
+        check_root()
+        print("students: trains a student on lessons", flush=True)
         with replacing(DATA / "students" / f"{name}_s{args.seed}") as fresh:
             settings = load()
             if wanted(settings.launch):
                 launch("stages.students", [*sys.argv[1:], "--worker", str(fresh)], settings.launch)
             else:
-                teach(name, of_env(settings.students, args.env), args.seed, fresh)
+                teach(name, settings.students[env], args.seed, fresh)
             print(f"students: {name}_s{args.seed}: {summary(fresh)}")
-    except (SettingsError, RecordError, TrainingError) as error:
+    except Fault as error:
         if not args.worker:  # whose launching process says it
             print(f"students: {error}", file=sys.stderr)
         return 1

@@ -1,28 +1,25 @@
-"""The `teacher` stage: the same agent plays the train panel again, with hints chosen once at the start of each episode
--> data/teacher/<env>_<agent>/episodes.parquet.
+"""The `teacher` stage: the same agent plays the train panel again, with hints retrieved once at the start of each episode
+-> data/teacher/<cell>/episodes.parquet.
 
-    python -m stages.teacher --env alfworld --agent react
+    python -m stages.teacher --cell alfworld_react
 """
 
 from __future__ import annotations
 
 import sys
 
-from stages.core.params import load
-from stages.runner.study import DATA, Runner, System, play_stage
+from stages.core.process import run_stage
+from stages.runner.study import System, play_train
 
 
 def main() -> int:
     """Run the stage; 1 and one line on stderr when something it needs is missing or broken."""
-    return play_stage("teacher", run)
+    return run_stage("teacher", "the same agent plays the train panel with hints", run, "cell")
 
 
-def run(env: str, agent: str) -> str:
+def run(cell: str) -> str:
     """Play, write, and say what came of it."""
-    runner = Runner(load(), env, agent, System("rag", retrieval="rag"))
-    runs, facts = runner.play("train")
-    runner.write(DATA / "teacher" / f"{env}_{agent}", "teacher", {"episodes": runs["train"]}, facts)
-    return f"{facts['successes']} of {facts['episodes']} tasks solved in {facts['seconds']} s"
+    return play_train(cell, "teacher", System("rag", retrieval="rag"))
 
 
 if __name__ == "__main__":

@@ -17,12 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stages.core.params import SettingsError, load
+from stages.core.params import load
+from stages.core.process import run_stage
 from stages.tracking import projection
-from stages.tracking.lockfile import LockError, Lockfile, read_lockfile
+from stages.tracking.lockfile import Lockfile, read_lockfile
 from stages.tracking.registry import Registered, register
-from stages.tracking.store import Store, StoreError, UnreachableError, open_store
-from stages.tracking.study import Contender, InputError, check_adapter, flatten, read_contenders, read_curve, read_rows
+from stages.tracking.store import Store, UnreachableError, open_store
+from stages.tracking.study import Contender, check_adapter, flatten, read_contenders, read_curve, read_rows
 
 METRICS = Path("metrics")
 REPORT = Path("report/index.html")
@@ -51,18 +52,18 @@ class Recorded:
 
 def main() -> int:
     """Run the stage. 0 also when the store does not answer; 1 and a message for whatever else prevents recording."""
+    return run_stage("track", "shows the results in MLflow", run)
+
+
+def run() -> str:
+    """Record what the store lacks, and say what was written and how to look at it."""
+    inputs = read_inputs()
     try:
-        inputs = read_inputs()
         with open_store(Path.cwd()) as store:
             recorded = record(store, inputs, os.environ.get("DVC_EXP_NAME", ""))
     except UnreachableError as error:
-        print(f"track: not recorded: {error}", file=sys.stderr)
-        return 0
-    except (SettingsError, LockError, InputError, StoreError) as error:
-        print(f"track: {error}", file=sys.stderr)
-        return 1
-    print(summary(recorded, store))
-    return 0
+        return f"not recorded: {error}"
+    return summary(recorded, store)
 
 
 def read_inputs() -> Inputs:
@@ -104,7 +105,7 @@ def summary(recorded: Recorded, store: Store) -> str:
     """What was written, and how to look at it."""
     new = sum(v.is_new for v in recorded.versions)
     lines = [
-        f"track: this state is {'new' if recorded.parent_is_new else 'known'}; "
+        f"this state is {'new' if recorded.parent_is_new else 'known'}; "
         f"runs of systems: {recorded.children_new} new, {recorded.children_known} known; "
         f"model versions: {new} new, {len(recorded.versions) - new} known",
         *(f"  {v.note}" for v in recorded.versions),

@@ -12,12 +12,12 @@ import json
 import sys
 from pathlib import Path
 
-from stages.models.chat import encode
 from stages.core.files import replacing
-from stages.core.params import Settings, SettingsError, load
-from stages.core.process import die_with_parent
-from stages.core.records import Demo, RecordError, read
-from stages.training.trainer import TrainingError, train
+from stages.core.params import Cell, Settings, load
+from stages.core.process import run_stage
+from stages.core.records import Demo, read
+from stages.models.chat import encode
+from stages.training.trainer import train
 
 SOURCE = Path("data/base/source")
 DEMOS = Path("data/demos")
@@ -26,16 +26,14 @@ OUT = Path("data/base/warmup")
 
 def main() -> int:
     """Run the stage; 1 and one line on stderr when its inputs are unusable."""
-    die_with_parent()
-    try:
-        settings = load()
-        with replacing(OUT) as fresh:
-            summary = warm_up(settings, fresh)
-    except (SettingsError, RecordError, TrainingError) as error:
-        print(f"warmup: {error}", file=sys.stderr)
-        return 1
-    print(f"warmup: {summary}")
-    return 0
+    return run_stage("warmup", "teaches the model the agents' format", run)
+
+
+def run() -> str:
+    """Train the adapter and say what it was trained on."""
+    settings = load()
+    with replacing(OUT) as fresh:
+        return warm_up(settings, fresh)
 
 
 def warm_up(settings: Settings, out: Path) -> str:
@@ -47,8 +45,8 @@ def warm_up(settings: Settings, out: Path) -> str:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(SOURCE)
-    names = [f"{cell.env}_{cell.agent}" for cell in settings.warmup.cells]
-    demos = [demo for name in names for demo in read(DEMOS / f"{name}.parquet", Demo)]
+    cells = map(Cell, settings.warmup.cells)
+    demos = [demo for cell in cells for demo in read(DEMOS / cell.env / f"{cell.agent}.parquet", Demo)]
     encoded = [encode(tokenizer, demo.messages) for demo in demos]
     w = settings.warmup
     fitting = [e for e in encoded if len(e.input_ids) <= w.max_tokens]

@@ -11,9 +11,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from stages.engines.server import ServerEngine
 from stages.core.params import Server
 from stages.core.records import Message
+from stages.engines.server import ServerEngine
 
 KEY = "sk-secret-0123456789"
 SETTINGS: dict[str, Any] = {"slots": 3, "context": 512, "max_new_tokens": 16, "temperature": 0.0, "stop": ("\nObs",)}

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from stages.envs.base import Observation, Task
 from stages.core.records import SCHEMA_VERSION, Episode, Hint, Turn
+from stages.envs.base import Observation, Task
 
 SHA = "a" * 64
 

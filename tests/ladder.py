@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from stages.agents.react import REACT
+from stages.core.records import Episode, Message
 from stages.engines.base import Reply
 from stages.envs.base import EnvironmentFault, Observation, Task
 from stages.retrieval.retriever import Retriever
-from stages.core.records import Episode, Message
 from stages.runner.episodes import Play, play_tasks
 from stages.runner.journal import Journal
 

@@ -18,11 +18,11 @@ import ladder
 import ray
 from ladder import AGENT, CODE, IDENTITY, NO_HINTS, PLAY, FakeEngine, Ladder, note, own_category, task, up
 
+from stages.cluster.ray import Cast, play_on_ray
+from stages.core.records import Episode
 from stages.engines.base import Engine
 from stages.envs.base import Observation, Task
-from stages.core.records import Episode
 from stages.runner.journal import Journal
-from stages.cluster.ray import Cast, play_on_ray
 
 # Workers cannot import these modules from where they run.
 ray.cloudpickle.register_pickle_by_value(ladder)

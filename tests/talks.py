@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stages.engines.base import Engine, Reply
 from stages.core.records import Message
+from stages.engines.base import Engine, Reply
 
 TALKS = (("You see a box 1.", "Nothing happens.", "ok"), ("Hi.",), ("Look at the pan 2.", "The lamp 1 is on."))
 

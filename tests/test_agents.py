@@ -11,8 +11,8 @@ from stages.agents.base import MAX_ACTION, Agent, Decision
 from stages.agents.react import REACT
 from stages.agents.shots import shots
 from stages.agents.stateact import STATEACT
-from stages.envs.alfworld import TASK_TYPE
 from stages.core.records import Message
+from stages.envs.alfworld import TASK_TYPE
 
 ALL = pytest.mark.parametrize("agent", list(AGENTS.values()), ids=list(AGENTS))
 STATE = {"Goal": "put a mug in shelf", "Location": "desk 1", "Inventory": "mug 1"}

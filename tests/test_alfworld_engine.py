@@ -18,9 +18,9 @@ from official_games import write_official
 from stages.envs.alfworld import CATEGORY
 from stages.envs.alfworld.engine import Engine, Frame
 from stages.envs.alfworld.environment import AlfworldEnvironment
-from stages.panelling.alfworld.generator import Game, generate_game, write_game
 from stages.envs.alfworld.translation import TranslationCache
 from stages.envs.base import EnvironmentFault, Task
+from stages.panelling.alfworld.generator import Game, generate_game, write_game
 
 HEAT = "pick_heat_then_place_in_recep"
 

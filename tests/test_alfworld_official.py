@@ -13,16 +13,16 @@ import pytest
 from official_games import alter, content_of, game_of, goals, of_release_1, of_release_2, write_official
 
 from stages import panels as stage
-from stages.envs.alfworld import CATEGORY, TASK_TYPE
-from stages.panelling.alfworld import official_panels
-from stages.envs.alfworld.engine import Engine, Frame
-from stages.envs.alfworld.environment import AlfworldEnvironment
-from stages.panelling.alfworld.generator import Goal
-from stages.panelling.alfworld.official import OfficialGame, draw, find_root, read_games
-from stages.envs.base import EnvironmentFault
-from stages.envs.panel import PanelError, load_panel, panel_source
 from stages.core.params import AlfworldPanels, OfficialAlfworld, load
 from stages.curation.gates import goal_of
+from stages.envs.alfworld import CATEGORY, TASK_TYPE
+from stages.envs.alfworld.engine import Engine, Frame
+from stages.envs.alfworld.environment import AlfworldEnvironment
+from stages.envs.base import EnvironmentFault
+from stages.envs.panel import PanelError, load_panel, panel_source
+from stages.panelling.alfworld import official_panels
+from stages.panelling.alfworld.generator import Goal
+from stages.panelling.alfworld.official import OfficialGame, draw, find_root, read_games
 
 SHARED = goals("heat", 1)[0]  # a train goal that a measured split has too
 SPLITS = {

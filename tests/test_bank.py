@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from household import hint_of
 
+from stages.core.records import BankEntry, Hint
 from stages.hinting.bank import build_bank, normalise
 from stages.retrieval.retriever import Retrieved, Retriever
-from stages.core.records import BankEntry, Hint
 
 SEARCH = "Search every place for {object} before you give up."
 SEARCH_TOO = "Search every place for {object} before giving up."

@@ -24,13 +24,13 @@ from flops import training as training_flops
 from structure import ROOT
 from transformers import AutoModelForCausalLM
 
-from stages.models.chat import Encoded
-from stages.engines import cpu
-from stages.panelling.alfworld.generator import generate_game, write_game
-from stages.envs.base import Task
-from stages.envs.panel import write_panels
 from stages.core.params import Settings, load
 from stages.core.records import Message
+from stages.engines import cpu
+from stages.envs.base import Task
+from stages.envs.panel import write_panels
+from stages.models.chat import Encoded
+from stages.panelling.alfworld.generator import generate_game, write_game
 
 pytest_plugins = ["tiny"]
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from stages.models.chat import IGNORED, ChatError, context_text, encode, encode_text, render
-from stages.engines import cpu
 from stages.core.records import Message
+from stages.engines import cpu
+from stages.models.chat import IGNORED, ChatError, context_text, encode, encode_text, render
 
 pytest_plugins = ["tiny"]
 

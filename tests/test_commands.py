@@ -16,9 +16,9 @@ import yaml
 from dvc.cli import main as dvc
 from structure import ROOT
 
-from stages.core.params import SettingsError, load
 from stages.commands.profile import apply_profile
 from stages.commands.verify import VerifyError, verify
+from stages.core.params import SettingsError, load
 
 
 @pytest.fixture

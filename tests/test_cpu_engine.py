@@ -14,10 +14,10 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from stages.core.records import Message
 from stages.engines import cpu
 from stages.engines.base import EngineFault, Reply
 from stages.engines.kernel import BLOCK
-from stages.core.records import Message
 
 pytest_plugins = ["tiny"]
 

@@ -11,16 +11,15 @@ from household import Household, task_of
 
 from stages.agents.react import REACT
 from stages.agents.stateact import STATEACT
+from stages.core.records import Demo, Message
+from stages.demonstrations.alfworld import demos, nonce
+from stages.demonstrations.alfworld.demos import Plan, demonstrate
+from stages.demonstrations.alfworld.explorer import Explorer, Lost, listed
 from stages.envs.alfworld import TASK_TYPE
 from stages.envs.alfworld.environment import AlfworldEnvironment
-from stages.demonstrations.alfworld.explorer import Explorer, Lost, listed
-from stages.panelling.alfworld.generator import GAME_FILE, generate_game, write_game
 from stages.envs.base import Task
 from stages.language.household import GENERIC
-from stages.core.records import Demo, Message
-from stages.demonstrations.alfworld import demos
-from stages.demonstrations.alfworld import nonce
-from stages.demonstrations.alfworld.demos import Plan, demonstrate
+from stages.panelling.alfworld.generator import GAME_FILE, generate_game, write_game
 
 AGENT = REACT
 WITHHELD = ("heat", "cool")

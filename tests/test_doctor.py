@@ -16,8 +16,8 @@ from transformers import AutoModelForCausalLM
 
 from stages import __main__ as command
 from stages.commands.doctor import PAPER_TOKENS, RATE, Finding, episodes, examine, model_size
-from stages.core.params import Settings, load, parse
 from stages.commands.profile import settings_with
+from stages.core.params import Settings, load, parse
 
 pytest_plugins = ["tiny"]
 

@@ -13,13 +13,13 @@ import pytest
 from household import SHA, Household, play, task_of
 
 import stages.hints as stage
-from stages.language import household as wording
-from stages.hinting.bank import build_bank
-from stages.hinting.writers.rules import write_hints
-from stages.hinting.alfworld.probe import ProbeRecord, probe
-from stages.hinting.alfworld.reading import Goal, read_goal
 from stages.core.params import Hints
 from stages.core.records import BankEntry, Hint, read
+from stages.hinting.alfworld.probe import ProbeRecord, probe
+from stages.hinting.alfworld.reading import Goal, read_goal
+from stages.hinting.bank import build_bank
+from stages.hinting.writers.rules import write_hints
+from stages.language import household as wording
 
 ROOM = {"table 1": ["mug 1"], "box 1": ["egg 1"], "tub 1": [], "zapper 1": [], "shelf 1": []}
 FETCH = ["go to box 1", "open box 1", "take egg 1 from box 1"]

@@ -23,9 +23,9 @@ from fake_study import lesson
 from safetensors.torch import load_file
 from structure import ROOT
 
-from stages.models.chat import IGNORED
 from stages.core.params import Launch
 from stages.core.records import Lesson, Message, write
+from stages.models.chat import IGNORED
 from stages.training import launch as launching
 from stages.training.launch import config, launch
 from stages.training.trainer import TrainingError

@@ -15,14 +15,13 @@ from household import Household, play, task_of
 
 import stages.lessons as stage
 from stages.agents.react import REACT
-from stages.models.chat import IGNORED, Encoded
-from stages.envs.base import Task
-from stages.envs.panel import load_panel, write_panels
 from stages.core.records import Episode, Lesson, Message, Turn, read, write
-from stages.curation import gates
-from stages.curation import leaks
+from stages.curation import gates, leaks
 from stages.curation.gates import Evidence, GateError, check
 from stages.curation.lessons import Limits, build_lessons, conversation
+from stages.envs.base import Task
+from stages.envs.panel import load_panel, write_panels
+from stages.models.chat import IGNORED, Encoded
 
 HOME = Household({"box 1": ["egg 1"], "shelf 1": []})
 WIN = ["go to box 1", "take egg 1 from box 1", "go to shelf 1", "move egg 1 to shelf 1"]

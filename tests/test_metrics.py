@@ -14,10 +14,10 @@ import yaml
 from fake_study import SHA, TASKS, broken, entry, episode, hint, lesson, run
 
 from stages import metrics
-from stages.envs.base import Task
-from stages.envs.panel import load_panel, write_panels
 from stages.core.params import Settings, Withheld, load
 from stages.core.records import BankEntry, Episode, Hint, Lesson, write
+from stages.envs.base import Task
+from stages.envs.panel import load_panel, write_panels
 from stages.stats.contrasts import ContrastRow, contrast_rows
 from stages.stats.funnel import LessonSet, funnel_row
 from stages.stats.systems import ComparisonError, Panel, Study, check_panel, system_row

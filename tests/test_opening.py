@@ -11,8 +11,8 @@ import pytest
 from fake_server import serving
 from structure import ROOT
 
-from stages.engines.opening import open_engine
 from stages.core.params import load
+from stages.engines.opening import open_engine
 
 pytest_plugins = ["tiny"]
 

@@ -12,14 +12,14 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from stages.core.files import replacing
 from stages.envs.alfworld import CATEGORY, TASK_TYPE
-from stages.panelling.alfworld import panels
 from stages.envs.alfworld.environment import AlfworldEnvironment
-from stages.panelling.alfworld.generator import GAME_FILE, Game, possible_goals, write_game
-from stages.panelling.alfworld.scenes import UNSEEN_SCENES
 from stages.envs.base import EnvironmentFault, Task
 from stages.envs.panel import PanelError, load_panel, panel_sha256, write_panels
-from stages.core.files import replacing
+from stages.panelling.alfworld import panels
+from stages.panelling.alfworld.generator import GAME_FILE, Game, possible_goals, write_game
+from stages.panelling.alfworld.scenes import UNSEEN_SCENES
 
 
 @dataclass(frozen=True)

@@ -23,14 +23,14 @@ from tiny import make_tokenizer
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from stages.agents import get
-from stages.models.chat import IGNORED, Encoded, encode
 from stages.commands.doctor import examine
-from stages.envs.alfworld.engine import Engine
-from stages.demonstrations.alfworld.explorer import Explorer
-from stages.panelling.alfworld.generator import Goal
-from stages.core.params import load
 from stages.commands.profile import apply_profile
+from stages.core.params import load
 from stages.core.records import Message
+from stages.demonstrations.alfworld.explorer import Explorer
+from stages.envs.alfworld.engine import Engine
+from stages.models.chat import IGNORED, Encoded, encode
+from stages.panelling.alfworld.generator import Goal
 
 OVERLAY = """
 warmup: {cells: [{env: alfworld, agent: react}]}

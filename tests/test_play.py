@@ -16,12 +16,12 @@ from little_shop import WANTED, LittleShop
 from structure import ROOT
 
 from stages.__main__ import main
+from stages.commands.play import complete_from
+from stages.core.records import SCHEMA_VERSION, BankEntry, write
 from stages.engines.base import Reply
 from stages.envs.base import Task
 from stages.envs.panel import write_panels
 from stages.site.server import serve
-from stages.commands.play import complete_from
-from stages.core.records import SCHEMA_VERSION, BankEntry, write
 
 Command = Callable[..., int]
 

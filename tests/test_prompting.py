@@ -11,15 +11,15 @@ import pytest
 from ladder import AGENT, CODE, IDENTITY, NO_HINTS, PLAY, FakeEngine, World, count, own_category, play, task, up
 
 from stages.agents.shots import shots
+from stages.core.records import SCHEMA_VERSION, BankEntry, Message
 from stages.envs.alfworld import TASK_TYPE
-from stages.panelling.alfworld.generator import generate_game, possible_goals
 from stages.envs.alfworld.instruction import read_category
 from stages.envs.base import Task
 from stages.envs.panel import write_panels
 from stages.envs.registry import category_reader
 from stages.envs.webshop.department import DepartmentReader
+from stages.panelling.alfworld.generator import generate_game, possible_goals
 from stages.retrieval.retriever import Retriever
-from stages.core.records import SCHEMA_VERSION, BankEntry, Message
 from stages.runner.episodes import play_tasks
 from stages.runner.journal import Journal
 

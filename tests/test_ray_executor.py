@@ -29,12 +29,12 @@ from ray.cluster_utils import Cluster
 from structure import ROOT
 from test_journal import finished, wait_for
 
+from stages.cluster.ray import RayFault, share_of_cpus
+from stages.core.params import parse
 from stages.engines.base import Engine, EngineFault
-from stages.panelling.alfworld.generator import GAME_FILE, write_game
 from stages.envs.base import Task
 from stages.envs.panel import write_panels
-from stages.core.params import parse
-from stages.cluster.ray import RayFault, share_of_cpus
+from stages.panelling.alfworld.generator import GAME_FILE, write_game
 from stages.runner.study import Runner, System
 
 pytest_plugins = ["tiny"]

@@ -13,11 +13,11 @@ import torch
 from candidates.servers import MODEL, transformers_serve
 from talks import converse
 
+from stages.core.params import Server
+from stages.core.records import Message
 from stages.engines.base import EngineFault, Reply
 from stages.engines.cpu import CpuEngine
 from stages.engines.server import ServerEngine
-from stages.core.params import Server
-from stages.core.records import Message
 
 pytest_plugins = ["tiny"]
 pytestmark = pytest.mark.slow

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from ladder import AGENT, PLAY, FakeEngine, World, count, play, task, up
 
+from stages.core.records import SCHEMA_VERSION, BankEntry, Message
 from stages.engines.base import Reply
 from stages.retrieval.retriever import Retriever
-from stages.core.records import SCHEMA_VERSION, BankEntry, Message
 
 
 def test_every_task_is_played_once_and_comes_out_in_order(tmp_path: Path) -> None:

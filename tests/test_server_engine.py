@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from fake_server import BROKEN, HANG, KEY, FakeServer, Pauses, Say, chat, make, serving
 
+from stages.core.records import Message
 from stages.engines.base import EngineFault, Reply
 from stages.engines.server import ServerEngine
-from stages.core.records import Message
 
 ASK = [Message("system", "You act."), Message("user", "You see a box 1.")]
 STUDENT = Path("data/students/alfworld_react_sft_s0/adapter")

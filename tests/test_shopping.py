@@ -14,20 +14,20 @@ from structure import ROOT
 from stages.agents.act import ACT
 from stages.agents.react import REACT
 from stages.agents.stateact import STATEACT
-from stages.envs.base import Task
-from stages.envs.panel import load_panel
-from stages.envs.webshop.environment import WebShopEnvironment
-from stages.panelling.webshop.panels import build_panels
-from stages.language.pages import offers, option_groups, read_request
-from stages.panelling.webshop.vocabulary import KINDS
-from stages.language import household as wording
-from stages.hinting.bank import build_bank
-from stages.hinting.writers.rules import write_hints
 from stages.core.params import WebshopPanels
 from stages.core.records import SCHEMA_VERSION, Demo, Episode, Hint, Part, Turn
 from stages.demonstrations.alfworld.demos import Plan
-from stages.demonstrations.webshop.made_up_options import Choice, MadeUpOptions, draw_choices
 from stages.demonstrations.webshop.demos import demonstrate, option_hint
+from stages.demonstrations.webshop.made_up_options import Choice, MadeUpOptions, draw_choices
+from stages.envs.base import Task
+from stages.envs.panel import load_panel
+from stages.envs.webshop.environment import WebShopEnvironment
+from stages.hinting.bank import build_bank
+from stages.hinting.writers.rules import write_hints
+from stages.language import household as wording
+from stages.language.pages import offers, option_groups, read_request
+from stages.panelling.webshop.panels import build_panels
+from stages.panelling.webshop.vocabulary import KINDS
 
 COMMITTED = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["panels"]["webshop"]
 REAL = {group for department in KINDS.values() for kind in department for group in kind.options}

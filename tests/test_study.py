@@ -9,9 +9,9 @@ import pytest
 from ladder import FakeEngine, World, task, up
 from structure import ROOT
 
-from stages.envs.panel import load_panel, write_panels
 from stages.core.params import load
 from stages.core.records import Episode, read
+from stages.envs.panel import load_panel, write_panels
 from stages.runner import study
 from stages.runner.study import Runner, StudyError, System
 

@@ -15,12 +15,12 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import SFTConfig
 
-from stages.models.chat import IGNORED, Encoded, encode
-from stages.engines import cpu
 from stages.core.params import Lora, Training
 from stages.core.records import Message
+from stages.engines import cpu
+from stages.models.chat import IGNORED, Encoded, encode
+from stages.models.weights import weights_digest
 from stages.training.loss import SupervisedTrainer
-from stages.pretrained.obtain import weights_digest
 from stages.training.trainer import TrainingError, keep_adapter, merge, train
 
 pytest_plugins = ["tiny"]

@@ -12,10 +12,10 @@ import torch
 from fake_vllm import LLM, LoRARequest, modules
 from talks import converse
 
+from stages.core.records import Message
 from stages.engines import cpu
 from stages.engines.base import EngineFault
 from stages.engines.vllm import VllmEngine
-from stages.core.records import Message
 
 pytest_plugins = ["tiny"]
 

@@ -11,21 +11,21 @@ import pytest
 import yaml
 from structure import ROOT
 
+from stages.commands.shop import open_shop
+from stages.core.params import WebshopPanels
+from stages.demonstrations.webshop import policies
 from stages.envs.base import Task
 from stages.envs.panel import PanelError, load_panel
-from stages.demonstrations.webshop import policies
 from stages.envs.webshop.catalogue import Catalogue, load_catalogue
 from stages.envs.webshop.environment import WebShopEnvironment, read_spec
+from stages.envs.webshop.records import Goal
 from stages.panelling.webshop.generator import generate
 from stages.panelling.webshop.goals import human_goals
 from stages.panelling.webshop.nouns import ListedNouns
 from stages.panelling.webshop.official import FILES, read_official
 from stages.panelling.webshop.panels import build_panels
-from stages.envs.webshop.records import Goal
-from stages.site.remote import RemoteShop
 from stages.panelling.webshop.vocabulary import KINDS, NOUNS
-from stages.core.params import WebshopPanels
-from stages.commands.shop import open_shop
+from stages.site.remote import RemoteShop
 
 PANELS = ("warmup", "train", "dev", "test")
 COMMITTED = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["panels"]["webshop"]

@@ -20,12 +20,12 @@ import pytest
 from little_shop import ANY_MUG, LUMO, NOOR, ODD, WANTED, LittleShop
 
 from stages.envs.base import EnvironmentFault, Observation, Task
-from stages.site import remote
 from stages.envs.webshop.environment import observe
 from stages.envs.webshop.pages import LocalSite, Node, Page, PageError, Place, to_path
+from stages.envs.webshop.sessions import ClientSession
+from stages.site import remote
 from stages.site.remote import RemoteShop, read_nodes
 from stages.site.server import ShopServer, serve
-from stages.envs.webshop.sessions import ClientSession
 
 GOALS = [WANTED, ANY_MUG]
 PATIENT = 60.0  # seconds: a busy machine is no fault

@@ -14,9 +14,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from candidates.work import CONTEXT, REPLY
+from stages.core.records import Message
 from stages.engines.base import Reply
 from stages.engines.conversation import Conversation
-from stages.core.records import Message
 
 GGUF_KINDS = ("F16", "Q8_0")
 PAGE, PASS = 16, 512  # of transformers' continuous batching: positions a block, tokens a pass

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages.engines.base import Engine
 from stages.core.records import Demo, Message, read
+from stages.engines.base import Engine
 
 DEMOS = Path("data/demos/alfworld_react.parquet")
 REPLY = 32  # tokens; a demonstration's reply has 34 on average

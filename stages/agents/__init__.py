@@ -1,17 +1,20 @@
-"""Agents: how a prompt is laid out and a reply read. `get(name)` returns one by its name in params.yaml."""
+"""Agents: how a prompt is laid out and a reply read. Each is a module here that says so in `AGENT`."""
 
 from __future__ import annotations
 
-from stages.agents.act import ACT
-from stages.agents.base import Agent
-from stages.agents.react import REACT
-from stages.agents.stateact import STATEACT
-
-AGENTS: dict[str, Agent] = {agent.name: agent for agent in (REACT, ACT, STATEACT)}
+from stages.agents.base import Agent, AgentSpec
+from stages.core import plugins
 
 
-def get(name: str) -> Agent:
-    """The agent of that name; raises `KeyError` with the known names otherwise."""
-    if name not in AGENTS:
-        raise KeyError(f"unknown agent {name!r}; known: {', '.join(sorted(AGENTS))}")
-    return AGENTS[name]
+def spec(name: str) -> AgentSpec:
+    """What an agent says of itself. Raises `PluginError` for a name that no agent has."""
+    found = plugins.find("agents", name, "AGENT")
+    if not isinstance(found, AgentSpec):
+        raise plugins.PluginError(f"stages/agents/{name}.py: AGENT must be an AgentSpec, found {found!r:.80}")
+    return found
+
+
+def get(name: str, env: str) -> Agent:
+    """The agent of that name as it acts in an environment. Raises `PluginError` for a name that nothing has."""
+    found, interface = spec(name), plugins.environment(env).interface
+    return found.kind(name, interface, dict(found.lines(interface)))

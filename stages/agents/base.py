@@ -8,20 +8,16 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from stages.agents.shots import Shot
 from stages.core.records import Message
+from stages.core.spec import Interface
 
 MAX_ACTION = 1000
 """Characters an action may have. The longest that either environment takes is a search of a whole instruction."""
 
-_SETTING = {
-    "alfworld": "You act in a household through text.",
-    "webshop": "You shop on a website through text.",
-}
-_HOLDS = {"alfworld": "", "webshop": ", which holds search[words] or click[something in brackets]"}
 _NEXT = "A new task begins."
 _HINTS = "Hints from earlier tasks. Use them silently, never quote them."
 
@@ -65,26 +61,38 @@ class Decision:
 
 @dataclass(frozen=True)
 class Agent:
-    """One way of prompting: stateless, the same for an instruct model with examples and for the warmed-up embedded one.
+    """One way of prompting in one environment: stateless, the same for an instruct model with examples and for the warmed-up embedded one.
 
-    A reply is a line a label, `Action:` the last. `form` says by environment how many lines there are; `labels` names, by environment,
-    those before the action. `stop` are the strings at which a reply ends, so that no model writes the observation itself.
+    A reply is a line a label, `Action:` the last; `lines` are those before it, each with what it says (empty where the label says enough).
     """
 
     name: str
-    form: Mapping[str, str]
-    labels: Mapping[str, tuple[str, ...]]
-    stop: tuple[str, ...]
+    interface: Interface
+    lines: Mapping[str, str]
 
-    def prompt(self, env: str, opening: str, hints: Sequence[str], shots: Sequence[Shot] = ()) -> Prompt:
+    @property
+    def stop(self) -> tuple[str, ...]:
+        """The strings at which a reply ends, so that no model writes the observation itself, or a second reply."""
+        return ("\nObservation:", f"\n{next(iter(self.lines), 'Action')}:")
+
+    @property
+    def form(self) -> str:
+        """What a reply is made of, in words."""
+        holds = f", which holds {self.interface.actions}" if self.interface.actions else ""
+        if len(self.lines) < 2:
+            return " and ".join(f"one line '{label}:'" for label in (*self.lines, "Action")) + holds
+        said = ", ".join(f"'{label}:'" + (f" ({says})" if says else "") for label, says in self.lines.items())
+        return f"{_NUMBERS[len(self.lines) + 1]} lines: {said} and 'Action:'{holds}"
+
+    def prompt(self, opening: str, hints: Sequence[str], shots: Sequence[Shot] = ()) -> Prompt:
         """The parts of an episode's first prompt; examples are written in this agent's form."""
-        instructions = f"{_SETTING[env]} Each turn, reply with {self.form[env]}{_HOLDS[env]}."
+        instructions = f"{self.interface.setting} Each turn, reply with {self.form}."
         examples = [message for shot in shots for message in self._example(shot)]
         return Prompt(instructions, tuple(hints), tuple(examples), opening)
 
-    def correction(self, env: str) -> str:
+    def correction(self) -> str:
         """What an unreadable reply is answered with, where that is asked for."""
-        return f"No action could be read in that reply. Reply with {self.form[env]}{_HOLDS[env]}."
+        return f"No action could be read in that reply. Reply with {self.form}."
 
     def parse(self, reply: str) -> Decision:
         """Read a reply. The first `Action:` line counts, up to its end; whatever follows is ignored. A line's text runs to the next
@@ -101,12 +109,10 @@ class Agent:
     def render(self, thought: str, action: str, state: Mapping[str, str]) -> str:
         """The reply that `parse` reads back as this thought and action; `state` may say more than this agent does."""
         said = {**state, "Think": thought}
-        names = {name for labels in self.labels.values() for name in labels}
-        return "".join(f"{name}: {text}\n" for name, text in said.items() if name in names) + f"Action: {action}"
+        return "".join(f"{name}: {text}\n" for name, text in said.items() if name in self.lines) + f"Action: {action}"
 
     def _said(self, text: str) -> dict[str, str]:
-        names = {name for labels in self.labels.values() for name in labels}
-        marks = [mark for mark in _LABEL.finditer(text) if mark[1] in names]
+        marks = [mark for mark in _LABEL.finditer(text) if mark[1] in self.lines]
         ends = [*(mark.start() for mark in marks), len(text)][1:]
         return {mark[1]: text[mark.end() : end].strip() for mark, end in zip(marks, ends, strict=True)}
 
@@ -118,6 +124,17 @@ class Agent:
         return messages
 
 
+@dataclass(frozen=True)
+class AgentSpec:
+    """What an agent says of itself: how people write its name, and the lines of a reply before `Action:` in an environment that is spoken to
+    as its interface says. `kind` is for an agent that prompts or reads otherwise than `Agent` does."""
+
+    title: str
+    lines: Callable[[Interface], Mapping[str, str]]
+    kind: type[Agent] = Agent
+
+
+_NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _ACTION = re.compile(r"^[^\S\n]*Action:([^\n]*)", re.M)
 _LABEL = re.compile(r"^[^\S\n]*([A-Z][a-z]+):", re.M)
 

@@ -4,13 +4,6 @@ The paper's ALFWorld prompts think only now and then, as an action `think: ...`;
 reply holds both lines.
 """
 
-from stages.agents.base import Agent
+from stages.agents.base import AgentSpec
 
-_FORM = "one line 'Think:' and one line 'Action:'"
-
-REACT = Agent(
-    name="react",
-    form={"alfworld": _FORM, "webshop": _FORM},
-    labels={"alfworld": ("Think",), "webshop": ("Think",)},
-    stop=("\nObservation:", "\nThink:"),
-)
+AGENT = AgentSpec("ReAct", lambda interface: {"Think": ""})

@@ -11,8 +11,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-_FOLDER = Path(__file__).parent / "examples"
-
 
 @dataclass(frozen=True)
 class Step:
@@ -32,21 +30,21 @@ class Shot:
     steps: tuple[Step, ...]
 
 
-def shots(env: str, category: str, number: int) -> tuple[Shot, ...]:
-    """The first `number` examples for a task category; those of an environment whose examples fit every category stand under "any".
+def shots(examples: Path | None, category: str, number: int) -> tuple[Shot, ...]:
+    """The first `number` examples for a task category in an environment's file; those that fit every category stand under "any".
 
     Raises ValueError when there are fewer.
     """
-    found = _load(env)
-    examples = found.get(category, found.get("any", ()))
-    if len(examples) < number:
-        raise ValueError(f"{number} examples asked for, but there are {len(examples)} for {category!r} on {env}")
-    return examples[:number]
+    written = _load(examples) if examples else {}
+    found = written.get(category, written.get("any", ()))
+    if len(found) < number:
+        raise ValueError(f"{number} examples asked for, but {examples} has {len(found)} for {category!r}")
+    return found[:number]
 
 
 @cache
-def _load(env: str) -> dict[str, tuple[Shot, ...]]:
-    content: dict[str, list[dict[str, Any]]] = json.loads((_FOLDER / f"{env}.json").read_text(encoding="utf-8"))
+def _load(path: Path) -> dict[str, tuple[Shot, ...]]:
+    content: dict[str, list[dict[str, Any]]] = json.loads(path.read_text(encoding="utf-8"))
     return {category: tuple(map(_shot, examples)) for category, examples in content.items()}
 
 

@@ -23,10 +23,11 @@ from typing import Any
 from tqdm import tqdm
 
 from stages.agents.base import Agent
+from stages.core.process import Fault
+from stages.core.records import Episode
 from stages.engines.base import Engine
 from stages.envs.base import Environment, Task
 from stages.retrieval.retriever import Retriever
-from stages.core.records import Episode
 from stages.runner.episodes import ATTEMPTS, Play, Rollout, collect
 from stages.runner.journal import Journal
 
@@ -38,7 +39,7 @@ _STORE = (
 )  # bytes of a local cluster's object store, of which Ray else takes 30 % of the memory; episodes are small
 
 
-class RayFault(RuntimeError):
+class RayFault(Fault, RuntimeError):
     """Ray or its cluster is not as `runner.executor: ray` needs it: says what was found and what to do."""
 
 

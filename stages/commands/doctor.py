@@ -11,23 +11,21 @@ import json
 import os
 import re
 import shutil
+from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+from stages.cluster.ray import ADDRESS, RayFault, check_address, check_installed
+from stages.commands import profile
+from stages.core import plugins
+from stages.core.params import PARAMS, Cell, Settings, load
 from stages.engines.base import EngineFault
 from stages.engines.server import ServerEngine
-from stages.panelling.alfworld.official import draw, find_root, read_games
-from stages.panelling.alfworld.official_panels import ARCHIVE
-from stages.envs.panel import PanelError
-from stages.panelling.webshop.official import FILES
-from stages.panels import DOWNLOADS
-from stages.core.params import Cell, Settings, of_env
-from stages.cluster.ray import ADDRESS, RayFault, check_address, check_installed
-from stages.training.launch import config, wanted
 from stages.pretrained.obtain import EMBEDDED
+from stages.training.launch import config, wanted
 from stages.training.trainer import TrainingError
 
 PAPER_TOKENS = {
@@ -37,6 +35,7 @@ PAPER_TOKENS = {
     ("webshop", "stateact"): 10_500,
 }
 """Billed tokens an episode of the base agent, Qwen2.5-14B-Instruct with worked examples (arXiv 2510.01375)."""
+UNKNOWN_TOKENS = 20_000  # an episode of an environment that the paper does not have
 
 SYSTEMS = Path("metrics/systems.json")
 TIMING = Path("data/timing")
@@ -53,15 +52,44 @@ class Finding:
     text: str
 
 
+def add_parser(commands: Any) -> None:
+    """The command's own arguments."""
+    parser = commands.add_parser(
+        "doctor",
+        help="check a study's settings, data, model, memory and disk, and estimate its cost",
+        description="Find out what a study needs and costs, and whether it is there, without running anything. Exits with 1 when "
+        "something is missing or wrong that would stop the study on this machine.",
+    )
+    parser.add_argument(
+        "--profile",
+        choices=profile.names(),
+        help="look at params.yaml with this profile over it (default: as it stands)",
+    )
+    parser.add_argument(
+        "--rate",
+        type=float,
+        metavar="N",
+        help="tokens a second that the engine is taken to compute (default: as in the last run of the embedded engine, else 2000)",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: Namespace) -> int:
+    """Print a line for each finding; 1 when one of them is a fault."""
+    over = profile.PROFILES / f"{args.profile}.yaml" if args.profile else None
+    findings = list(examine(profile.settings_with(PARAMS, over) if over else load(), args.rate))
+    width = max(len(finding.about) for finding in findings)
+    for finding in findings:
+        print(f"{finding.level:<6}{finding.about:<{width + 2}}{finding.text}")
+    return 1 if any(finding.level == "fault" for finding in findings) else 0
+
+
 def examine(settings: Settings, rate: float | None) -> Iterator[Finding]:
     """All findings, in the order of the pipeline. `rate` is what the engine is taken to compute, in tokens a second (None: what the last
     run of the embedded engine did, else `RATE`)."""
     yield Finding("ok", "settings", f"{len(settings.axes.cell)} cells, {len(settings.axes.seed)} training seed(s)")
-    envs = {cell.env for cell in settings.axes.cell}
-    if "alfworld" in envs:
-        yield from _alfworld(settings)
-    if "webshop" in envs:
-        yield from _webshop(settings)
+    for env in settings.axes.envs:
+        yield from _environment(env, settings)
     size = model_size(settings)
     yield size.finding
     yield from _engine(settings, size)
@@ -71,42 +99,14 @@ def examine(settings: Settings, rate: float | None) -> Iterator[Finding]:
     yield from _cost(settings, rate)
 
 
-def _alfworld(settings: Settings) -> Iterator[Finding]:
-    panels = settings.panels.alfworld
-    if panels.source == "generated":
-        yield Finding("ok", "ALFWorld", "games are generated; their scores are no benchmark numbers")
-        return
-    official = panels.official
-    archive = DOWNLOADS / Path(ARCHIVE).name
-    if official.data_dir is None:
-        here = f"is here: {archive}" if archive.is_file() else f"will be downloaded from {ARCHIVE}"
-        yield Finding("ok" if archive.is_file() else "note", "ALFWorld", f"the release archive {here}")
-        return
+def _environment(env: str, settings: Settings) -> Iterator[Finding]:
+    spec = plugins.environment(env)
     try:
-        root = find_root(Path(official.data_dir))
-        games = read_games(root, official.counts.model_dump() if official.counts else None)
-        drawn = draw(games, official, panels.seed)
-    except PanelError as error:
-        yield Finding("fault", "ALFWorld", str(error))
-        return
-    found = ", ".join(f"{len(chosen):,} {panel}" for panel, chosen in drawn.panels.items())
-    yield Finding("ok", "ALFWorld", f"official games in {root}: {found}")
-
-
-def _webshop(settings: Settings) -> Iterator[Finding]:
-    panels = settings.panels.webshop
-    if panels.source == "generated" or panels.data_dir is None:
-        yield Finding("ok", "WebShop", "the shop is generated; its scores are no benchmark numbers")
-        return
-    folder = Path(panels.data_dir)
-    missing = [name for name in FILES["1000" if panels.products else "all"] if not (folder / name).is_file()]
-    if missing:
-        where = "the download links stand in the README of WebShop's repository, princeton-nlp/WebShop"
-        yield Finding("fault", "WebShop", f"{folder} lacks {', '.join(missing)}: {where}")
-    else:
-        yield Finding("ok", "WebShop", f"official files in {folder}")
-    if importlib.util.find_spec("spacy") is None:
-        yield Finding("fault", "WebShop", "official titles need spaCy for their nouns: pip install spacy")
+        plugins.check_environment(env)
+    except plugins.PluginError as error:
+        yield Finding("fault", spec.title, str(error))
+    for level, text in settings.panels[env].inspect():
+        yield Finding(level, spec.title, text)
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ def _server(settings: Settings) -> Iterator[Finding]:
     others = [name for name in asked.served if asked.name != f"server:{name}"]
     yield Finding("ok", "engine", f"{asked.name} at {server.url}; other models there: {', '.join(others) or 'none'}")
     axes = settings.axes
-    wanted = [f"{c.env}_{c.agent}_{arm}_s{seed}" for c, arm, seed in product(axes.cell, axes.arm, axes.seed)]
+    wanted = [f"{cell}_{arm}_s{seed}" for cell, arm, seed in product(axes.cell, axes.arm, axes.seed)]
     missing = [name for name in wanted if name not in others]
     if missing:
         text = "the server must have each student under its name before it is evaluated; not there yet: "
@@ -261,7 +261,7 @@ def _available() -> float:
 
 def _cost(settings: Settings, rate: float | None) -> Iterator[Finding]:
     total = computed = 0.0
-    for cell in settings.axes.cell:
+    for cell in settings.axes.cells:
         number = episodes(settings, cell)
         tokens, share, known = tokens_per_episode(settings, cell)
         total += number * tokens
@@ -288,9 +288,9 @@ def measured_rate() -> float | None:
 
 def episodes(settings: Settings, cell: Cell) -> int:
     """How many episodes a cell plays: the train panel twice, every measured panel once a system."""
-    panels = settings.panels.alfworld if cell.env == "alfworld" else settings.panels.webshop
     systems = 1 + len(settings.axes.retrieval) + len(settings.axes.arm) * len(settings.axes.seed)
-    return 2 * panels.games("train") + systems * sum(map(panels.games, settings.evaluate.of(cell.env)))
+    measured = sum(settings.size(cell.env, panel) for panel in settings.measured(cell.env))
+    return 2 * settings.size(cell.env, "train") + systems * measured
 
 
 def tokens_per_episode(settings: Settings, cell: Cell) -> tuple[float, float, str]:
@@ -302,8 +302,8 @@ def tokens_per_episode(settings: Settings, cell: Cell) -> tuple[float, float, st
     share = row["computed_tokens_per_episode"] / row["tokens_per_episode"] if row else 1.0
     if row and row["agent"] == cell.agent and row["model"].startswith(f"{Path(settings.model.source).name}@"):
         return row["tokens_per_episode"], share, "measured in the last run"
-    same = {agent: tokens for (env, agent), tokens in PAPER_TOKENS.items() if env == cell.env}
-    turns = of_env(settings.runner.max_turns, cell.env)
+    same = {agent: tokens for (env, agent), tokens in PAPER_TOKENS.items() if env == cell.env} or {"": UNKNOWN_TOKENS}
+    turns = settings.runner.max_turns[cell.env]
     return (
         same.get(cell.agent, max(same.values())),
         share,

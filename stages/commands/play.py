@@ -13,20 +13,21 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
-from stages.agents import AGENTS
+from stages.core import plugins
+from stages.core.params import Cell, Settings, load
+from stages.core.process import Fault
+from stages.core.records import BankEntry, Part, read
 from stages.envs.base import Environment, Task
 from stages.envs.panel import PanelError, load_panel
 from stages.envs.registry import make
-from stages.site.remote import RemoteShop
 from stages.envs.webshop.sessions import SEARCH_ACTION
 from stages.retrieval.retriever import Retriever
-from stages.core.params import Env, Settings, load
-from stages.core.records import BankEntry, Part, read
+from stages.site.remote import RemoteShop
 from stages.viewing.episodes import failures_behind
 from stages.viewing.pages import hint_rows, parts_of, task_rows, verdict
 from stages.viewing.terminal import labelled, open_console, plain, say
@@ -35,7 +36,7 @@ DATA = Path("data")
 _HELP = "Type an action; ? lists what is admissible, Tab completes it, quit or Ctrl-D ends."
 
 
-class PlayError(RuntimeError):
+class PlayError(Fault, RuntimeError):
     """What was asked for can't be played: says why."""
 
 
@@ -46,14 +47,14 @@ def add_parser(commands: Any) -> None:
         help="play a task in the terminal, or watch an agent play it",
         description="Play a task yourself, or with --system watch an agent play it. Nothing is recorded.",
     )
-    parser.add_argument("--env", required=True, choices=get_args(Env))
+    parser.add_argument("--env", required=True, choices=plugins.names("envs"))
     parser.add_argument("--panel", default="dev", help="warmup, train, dev or test (default: dev)")
     parser.add_argument("--task", default="0", help="place in the panel, from 0, or a task id (default: 0)")
     parser.add_argument("--hints", action="store_true", help="show the hints that the system rag would be shown")
     parser.add_argument(
         "--system", help="who plays instead of you: base, rag, constant, random, sft or distilled", metavar="NAME"
     )
-    parser.add_argument("--agent", choices=sorted(AGENTS), help="whose bank or student (default: the cell's)")
+    parser.add_argument("--agent", choices=plugins.names("agents"), help="whose bank or student (default: the cell's)")
     parser.add_argument("--seed", type=int, default=0, help="the student's training seed (default: 0)")
     parser.add_argument(
         "--site",
@@ -83,13 +84,11 @@ def run(args: argparse.Namespace) -> int:
 
     say(console, labelled(task_rows(task)))
     if args.system:
-        from stages.runner.study import StudyError  # brings torch along, which a person's game does without
-        from stages.commands.watch import watch
+        from stages.commands.watch import watch  # brings torch along, which a person's game does without
 
-        try:
-            return watch(console, settings, agent, args.system, args.seed, task, panel_sha256, make_env)
-        except StudyError as error:
-            raise PlayError(str(error)) from error
+        return watch(
+            console, settings, Cell(f"{task.env}_{agent}"), args.system, args.seed, task, panel_sha256, make_env
+        )
     if args.hints:
         bank = read(DATA / "hints" / f"{task.env}_{agent}" / "bank.parquet", BankEntry)
         hints = Retriever("rag", bank, settings.hints.k, 0).retrieve(task.task_id, task.category)
@@ -171,7 +170,7 @@ def pick(tasks: Sequence[Task], panel: str, wanted: str) -> Task:
 
 def _agent_of(settings: Settings, env: str) -> str:
     """The agent that params.yaml studies in an environment."""
-    agents = [cell.agent for cell in settings.axes.cell if cell.env == env]
+    agents = [cell.agent for cell in settings.axes.cells if cell.env == env]
     if not agents:
         raise PlayError(f"axes.cell in params.yaml has no agent for {env}; name one with --agent")
     return agents[0]

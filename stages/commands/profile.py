@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,28 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from stages.core.files import atomic
-from stages.core.params import Settings, SettingsError, parse
+from stages.core.params import PARAMS, Settings, SettingsError, parse
+
+PROFILES = Path("profiles")
+
+
+def names() -> list[str]:
+    """The profiles there are."""
+    return sorted(path.stem for path in PROFILES.glob("*.yaml"))
+
+
+def add_parser(commands: Any) -> None:
+    """The command's own arguments."""
+    parser = commands.add_parser("profile", help="merge a profile into params.yaml, keeping its comments")
+    parser.add_argument("name", choices=names())
+    parser.set_defaults(run=run)
+
+
+def run(args: Namespace) -> int:
+    """Merge a profile and say what changed."""
+    changed = apply_profile(PARAMS, PROFILES / f"{args.name}.yaml")
+    print("\n".join(changed) or f"{PARAMS} holds these settings already")
+    return 0
 
 
 def apply_profile(params: Path, profile: Path) -> list[str]:

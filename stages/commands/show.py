@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
-from stages.agents import AGENTS
-from stages.core.params import Env
+from stages.core import plugins
+from stages.core.process import Fault
 from stages.core.records import BankEntry, Episode, Hint
 from stages.viewing.episodes import Query, failures_behind, find, find_hint, find_id, matching
 from stages.viewing.pages import show_one, show_two
@@ -29,7 +29,7 @@ _WIDTHS = {
 }
 
 
-class ShowError(ValueError):
+class ShowError(Fault, ValueError):
     """The arguments don't go together: says which."""
 
 
@@ -42,8 +42,8 @@ def add_parser(commands: Any) -> None:
         "the same task beside each other.",
     )
     parser.add_argument("ids", nargs="*", metavar="EPISODE_ID", help="an episode's id, or its beginning; two at most")
-    parser.add_argument("--env", choices=get_args(Env))
-    parser.add_argument("--agent", choices=sorted(AGENTS))
+    parser.add_argument("--env", choices=plugins.names("envs"))
+    parser.add_argument("--agent", choices=plugins.names("agents"))
     parser.add_argument("--system", metavar="NAME", help="base, rag, constant, random, sft or distilled")
     parser.add_argument("--seed", type=int, help="the student's training seed")
     parser.add_argument("--panel", help="train, dev or test")

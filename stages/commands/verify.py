@@ -1,4 +1,4 @@
-"""Holds the outputs on disk against dvc.lock, byte by byte.
+"""`python -m stages verify`: holds the outputs on disk against dvc.lock, byte by byte.
 
 DVC trusts the timestamps and the modes of its cache: a file that was altered there is checked out in silence, and `dvc status`
 calls it up to date. Here every file is hashed again, the way DVC does it. Entries of
@@ -9,20 +9,36 @@ from __future__ import annotations
 
 import hashlib
 import json
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 import yaml
-from dvc.exceptions import DvcException
-from dvc.repo import Repo
+
+from stages.core.process import Fault
 
 
-class VerifyError(RuntimeError):
+class VerifyError(Fault, RuntimeError):
     """There is nothing to hold the outputs against."""
+
+
+def add_parser(commands: Any) -> None:
+    """The command takes no arguments."""
+    commands.add_parser("verify", help="hash every output again and hold it against dvc.lock").set_defaults(run=run)
+
+
+def run(args: Namespace) -> int:
+    """Print a line for each output that is not what it should be; 1 when there is one."""
+    faults = verify(Path("dvc.lock"))
+    print("\n".join(faults) or "every output is what dvc.lock says")
+    return 1 if faults else 0
 
 
 def verify(lockfile: Path) -> list[str]:
     """A line for each output that is missing or differs from dvc.lock. Raises `VerifyError` when there is no lock, or no project."""
+    from dvc.exceptions import DvcException  # DVC takes a second to import, which no other command should
+    from dvc.repo import Repo
+
     if not lockfile.is_file():
         raise VerifyError(f"{lockfile}: no such file; run `dvc repro` first")
     try:

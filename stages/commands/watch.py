@@ -13,11 +13,11 @@ from rich.console import Console
 
 from stages.agents import get
 from stages.agents.base import Agent
+from stages.core.params import Cell, Settings
+from stages.core.records import Message
 from stages.engines.base import Engine, Reply
 from stages.envs.base import Environment, Observation, Task
 from stages.evaluate import system_of
-from stages.core.params import Settings
-from stages.core.records import Message
 from stages.runner.episodes import play_tasks
 from stages.runner.journal import Journal
 from stages.runner.study import Runner, open_engine
@@ -29,7 +29,7 @@ from stages.viewing.terminal import Row, labelled, say
 def watch(
     console: Console,
     settings: Settings,
-    agent: str,
+    cell: Cell,
     name: str,
     seed: int,
     task: Task,
@@ -38,26 +38,26 @@ def watch(
 ) -> int:
     """Let a system play the task; 1 when the machine broke it off.
 
-    Raises one of the runner's `FAULTS` when something the system needs is missing or broken.
+    Raises a `Fault` when something the system needs is missing or broken.
     """
-    runner = Runner(settings, task.env, agent, system_of(task.env, agent, name, seed))
-    system = runner.system
+    runner = Runner(settings, cell, system_of(cell, name, seed))
+    system, agent = runner.system, get(cell.agent, cell.env)
     alone = settings.model_copy(update={"engine": settings.engine.model_copy(update={"slots": 1})})
-    engine = open_engine(alone, agent, system.adapter)
+    engine = open_engine(alone, cell, system.adapter)
     hints = runner.retriever.retrieve(task.task_id, runner.category(task))
-    say(console, labelled(system_rows(system.name, system.seed, agent, runner.model, engine.name)))
-    say(console, labelled(hint_rows(hints.entry_ids, hints.texts, failures_behind(task.env, agent))))
+    say(console, labelled(system_rows(system.name, system.seed, cell.agent, runner.model, engine.name)))
+    say(console, labelled(hint_rows(hints.entry_ids, hints.texts, failures_behind(cell.env, cell.agent))))
     # The journal goes with its folder: what is watched is no record.
     with (
         contextlib.redirect_stderr(_NoTerminal()),
         tempfile.TemporaryDirectory() as folder,
         Journal(Path(folder), {}, "") as journal,
     ):
-        watched = WatchedEngine(engine, get(agent), console)
+        watched = WatchedEngine(engine, agent, console)
         [episode] = play_tasks(
             [task],
             runner.rules({task.panel: panel_sha256}),
-            get(agent),
+            agent,
             watched,
             lambda: WatchedEnv(make_env(), watched, console),
             runner.category,

@@ -1,55 +1,75 @@
 """params.yaml as typed, frozen settings.
 
 Unknown keys and impossible values are refused, all at once, before any work starts. DVC reads the same file for its
-matrices and its change detection, so a stage lists in dvc.yaml the sections that it uses here.
+matrices and its change detection, so a stage lists in dvc.yaml the sections that it uses here. What an environment has settings of its own
+for (`panels.<name>`) it describes itself: see `stages.core.spec`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
+
+from stages.core import plugins
+from stages.core.plugins import PluginError
+from stages.core.process import Fault
 
 PARAMS = Path("params.yaml")
 
-Env = Literal["alfworld", "webshop"]
-AgentName = Literal["react", "act", "stateact"]
+Level = Literal["ok", "note", "fault"]
 Arm = Literal["sft", "distilled"]
 Retrieval = Literal["rag", "constant", "random"]
-Panel = Literal["warmup", "train", "dev", "test"]
-Measured = Literal["dev", "test", "test_seen"]
-Category = Literal["put", "examine", "clean", "puttwo", "heat", "cool"]
-
-EXAMPLES: dict[Env, int] = {"alfworld": 2, "webshop": 1}
-"""Worked examples that stages/agents/examples holds for each task category."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
 
 
-Value = TypeVar("Value")
-
-
-class SettingsError(ValueError):
+class SettingsError(Fault, ValueError):
     """params.yaml asks for something unknown or impossible; the message lists every fault with its key."""
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """Settings that belong together: frozen, and nothing unknown among them."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
 
 
-class Cell(_Section):
-    env: Env
-    agent: AgentName
+class Cell(str):
+    """An environment with an agent, `<env>_<agent>`: what is studied. Stages and folders are named by it."""
+
+    @property
+    def env(self) -> str:
+        return self.rpartition("_")[0]
+
+    @property
+    def agent(self) -> str:
+        return self.rpartition("_")[2]
 
 
-class Axes(_Section):
-    env: Annotated[list[Env], Field(min_length=1)]
-    cell: Annotated[list[Cell], Field(min_length=1)]
+def _cell(name: str) -> Cell:
+    cell = Cell(name)
+    if not cell.env:
+        raise ValueError("expected <environment>_<agent>, such as alfworld_react")
+    plugins.environment(cell.env)
+    plugins.find("agents", cell.agent, "AGENT")
+    return cell
+
+
+CellName = Annotated[str, AfterValidator(_cell)]
+
+
+def _writer(name: str) -> str:
+    plugins.find("hinting/writers", name, "write")
+    return name
+
+
+class Axes(Section):
+    cell: Annotated[list[CellName], Field(min_length=1)]
     arm: Annotated[list[Arm], Field(min_length=1)]
     seed: Annotated[list[Count], Field(min_length=1)]
     retrieval: Annotated[list[Retrieval], Field(min_length=1)]
@@ -61,100 +81,69 @@ class Axes(_Section):
                 raise ValueError(f"axis {name!r} names a value twice: {values}")
         return self
 
+    @property
+    def cells(self) -> list[Cell]:
+        return [Cell(name) for name in self.cell]
 
-def _filled(sizes: Mapping[Panel, Mapping[Any, int]]) -> None:
-    for panel in get_args(Panel):
+    @property
+    def envs(self) -> list[str]:
+        """The environments of all cells, each once."""
+        return list(dict.fromkeys(cell.env for cell in self.cells))
+
+
+class PanelSettings(Section):
+    """An environment's section below `panels`: where its tasks come from. Every environment extends it."""
+
+    source: str
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The panels that systems are measured on."""
+        return ("dev", "test")
+
+    def size(self, panel: str) -> int:
+        """How many tasks a panel has; `warmup` are those that demonstrations are made of, 0 where there are none."""
+        raise NotImplementedError
+
+    def inspect(self) -> list[tuple[Level, str]]:
+        """What the doctor says of the data that these settings need."""
+        return [("ok", f"tasks are {self.source}")]
+
+
+class Panels(Section):
+    """The environments' sections, by their names."""
+
+    def __getitem__(self, env: str) -> PanelSettings:
+        found: PanelSettings = getattr(self, env)
+        return found
+
+    @property
+    def envs(self) -> list[str]:
+        return list(type(self).model_fields)
+
+
+def filled(sizes: Mapping[Any, Mapping[Any, int]]) -> None:
+    """Raise ValueError when a panel that is played has no task."""
+    for panel in ("train", "dev", "test"):
         if sum(sizes.get(panel, {}).values()) == 0:
             raise ValueError(f"panel {panel!r} is empty: give it at least one task in sizes.{panel}")
 
 
-class AlfworldCounts(_Section):
-    train: Count
-    valid_seen: Count
-    valid_unseen: Count
-
-
-class OfficialAlfworld(_Section):
-    data_dir: str | None
-    train: Positive
-    dev: Positive
-    warmup: Count
-    counts: AlfworldCounts | None
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None
-
-
-class AlfworldPanels(_Section):
-    source: Literal["generated", "official"]
-    seed: Count
-    sizes: dict[Panel, dict[Category, Count]]
-    official: OfficialAlfworld
-
-    @model_validator(mode="after")
-    def _complete(self) -> AlfworldPanels:
-        if self.source == "generated":
-            _filled(self.sizes)
-        return self
-
-    def games(self, panel: Panel | Measured) -> int:
-        """How many games a panel has; of official ones without counts, as many as the release."""
-        if self.source == "generated":
-            return sum(count for name, counts in self.sizes.items() if name == panel for count in counts.values())
-        counts = self.official.counts or AlfworldCounts(train=3553, valid_seen=140, valid_unseen=134)
-        drawn = {"train": self.official.train, "dev": self.official.dev, "warmup": self.official.warmup}
-        return {**drawn, "test": counts.valid_unseen, "test_seen": counts.valid_seen}[panel]
-
-
-class WebshopPanels(_Section):
-    source: Literal["generated", "official"]
-    data_dir: str | None = None
-    products: Count
-    seed: Count
-    goals: Literal["human", "synthetic"]
-    view: Literal["papers", "text", "text_rich"]
-    dialect: Literal["client", "text"]
-    sizes: dict[Panel, dict[Literal["plain", "options"], Count]]
-
-    @model_validator(mode="after")
-    def _complete(self) -> WebshopPanels:
-        _filled(self.sizes)
-        if self.source == "official" and self.data_dir is None:
-            raise ValueError("source 'official' needs data_dir, the folder with WebShop's items_*.json files")
-        return self
-
-    def games(self, panel: Panel | Measured) -> int:
-        """How many goals a panel has."""
-        return sum(count for name, counts in self.sizes.items() if name == panel for count in counts.values())
-
-
-class Panels(_Section):
-    alfworld: AlfworldPanels
-    webshop: WebshopPanels
-
-
-class Model(_Section):
+class Model(Section):
     source: Annotated[str, Field(min_length=1)]
     revision: str | None = None
 
 
-class Lora(_Section):
+class Lora(Section):
     r: Positive
     alpha: Positive
     dropout: Annotated[float, Field(ge=0, lt=1)]
 
 
-class Withheld(_Section):
-    alfworld: list[Category] = []
-    webshop: list[Literal["plain", "options"]] = []
-
-    def of(self, env: str) -> list[str]:
-        """The skills that no demonstration of an environment shows."""
-        return list(self.model_dump()[env])
-
-
-class Training(_Section):
+class Training(Section):
     """What determines a training run besides its data and seed.
 
-    The learning rate rises over the share `rise` of all steps, then falls along `schedule`. A step sees `batch_size` x `accumulation`
+    The learning rate rises over the share `warmup_ratio` of all steps, then falls along `schedule`. A step sees `batch_size` x `accumulation`
     examples a process. `quantize` 4bit keeps the frozen base in NF4 (QLoRA, arXiv 2305.14314). Conversations of more than `max_tokens`
     are left out, never cut.
     """
@@ -162,7 +151,7 @@ class Training(_Section):
     epochs: Positive
     learning_rate: Annotated[float, Field(gt=0, lt=1)]
     schedule: Literal["cosine", "linear"]
-    rise: Annotated[float, Field(ge=0, lt=1)]
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)]
     weight_decay: Annotated[float, Field(ge=0)]
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     batch_size: Positive
@@ -176,21 +165,38 @@ class Training(_Section):
 class Warmup(Training):
     enabled: bool
     seed: Count
-    cells: Annotated[list[Cell], Field(min_length=1)]
-    withheld: Withheld
+    cells: Annotated[list[CellName], Field(min_length=1)]
+    withheld: dict[str, list[str]]
     strength: Literal["full"]
     hinted_share: Share
-    nonce: dict[Env, Count]
-    shown: dict[Env, Annotated[float, Field(gt=0, le=1)]]
+    nonce: dict[str, Count]
+    subsample: dict[str, Annotated[float, Field(gt=0, le=1)]]
     recovery_share: Share
 
+    @model_validator(mode="after")
+    def _skills(self) -> Warmup:
+        for env, withheld in self.withheld.items():
+            known = plugins.environment(env).skills
+            unknown = [skill for skill in withheld if skill not in known]
+            if unknown:
+                raise ValueError(f"withheld.{env} names {unknown[0]!r}; the skills of {env} are {', '.join(known)}")
+        return self
 
-class Vllm(_Section):
+    def agents(self, env: str) -> list[str]:
+        """The agents that are warmed up in an environment."""
+        return [cell.agent for cell in map(Cell, self.cells) if cell.env == env]
+
+    def hidden(self, env: str) -> list[str]:
+        """The skills of an environment that no demonstration shows; none where there is no warm-up."""
+        return list(self.withheld.get(env, ())) if self.enabled else []
+
+
+class Vllm(Section):
     gpu_memory: Annotated[float, Field(gt=0, le=1)]
     tensor_parallel: Positive
 
 
-class Server(_Section):
+class Server(Section):
     """An OpenAI-compatible server. `model` is the name under which it serves the base model, or null where it serves just one; a student is
     asked for by the name of its folder below data/students. The key comes from the environment variable `key_variable`, never from here.
     """
@@ -202,7 +208,7 @@ class Server(_Section):
     retries: Count
 
 
-class Engine(_Section):
+class Engine(Section):
     kind: Literal["cpu", "vllm", "server"]
     dtype: Literal["auto", "bfloat16", "float32"]
     slots: Positive
@@ -221,37 +227,30 @@ class Engine(_Section):
         return self
 
 
-class AgentSettings(_Section):
+class AgentSettings(Section):
     """How agents are prompted, whatever their form. `shots`: worked examples in every prompt but the students'; `category`: what hints and
     examples are chosen by, the task's own (`oracle`, as in the paper) or read from its instruction (`inferred`, as a deployed agent must);
     `corrections`: times in a row that an unreadable reply is answered with a request for another, before it is played as it is."""
 
-    shots: dict[Env, Count]
+    shots: dict[str, Count]
     category: Literal["oracle", "inferred"]
     corrections: Annotated[int, Field(ge=0, le=1)]
 
-    @model_validator(mode="after")
-    def _written(self) -> AgentSettings:
-        for env, number in self.shots.items():
-            if number > EXAMPLES[env]:
-                raise ValueError(f"{number} worked examples asked for on {env}, where {EXAMPLES[env]} are written")
-        return self
 
-
-class Ray(_Section):
+class Ray(Section):
     workers: Positive
 
 
-class Runner(_Section):
+class Runner(Section):
     """`executor` says where episodes are played: in the stage's own process, or by `ray.workers` actors of a Ray cluster."""
 
-    max_turns: dict[Env, Positive]
+    max_turns: dict[str, Positive]
     max_repeats: Annotated[int, Field(ge=2)]
     executor: Literal["local", "ray"]
     ray: Ray
 
 
-class Launch(_Section):
+class Launch(Section):
     """How the students' training is started: `processes` processes under `accelerate launch`, whose own settings (those of its config file,
     for FSDP or DeepSpeed) stand in `accelerate`."""
 
@@ -259,39 +258,36 @@ class Launch(_Section):
     accelerate: dict[str, Any]
 
 
-class Hints(_Section):
-    writer: Literal["feedback"]
+class Hints(Section):
+    writer: Annotated[str, AfterValidator(_writer)]
     probe_steps: Count
-    per_failure: dict[Env, Positive]
+    per_failure: dict[str, Positive]
     sees_parts: bool
     max_chars: Annotated[int, Field(ge=40, le=240)]
     merge_ratio: Share
     k: Positive
 
 
-class Lessons(_Section):
-    max_refused: dict[Env, Count]
+class Lessons(Section):
+    max_refused: dict[str, Count]
     ngram: Annotated[int, Field(ge=2)]
 
 
-class Evaluate(_Section):
-    panels: Annotated[list[Measured], Field(min_length=1)]
-
-    def of(self, env: str) -> list[Measured]:
-        """The panels measured in an environment: WebShop's test goals are all of one kind, it has no `test_seen`."""
-        return [panel for panel in self.panels if panel != "test_seen" or env == "alfworld"]
+class Evaluate(Section):
+    panels: Annotated[list[str], Field(min_length=1)]
 
 
-class Stats(_Section):
+class Stats(Section):
     bootstrap: Annotated[int, Field(ge=100)]
     seed: Count
 
 
-class Settings(_Section):
-    """All of params.yaml."""
+class Settings(Section):
+    """All of params.yaml. `limit` keeps the first tasks of a panel alone."""
 
     axes: Axes
     panels: Panels
+    limit: dict[str, Positive | None]
     model: Model
     warmup: Warmup
     agent: AgentSettings
@@ -299,75 +295,104 @@ class Settings(_Section):
     runner: Runner
     hints: Hints
     lessons: Lessons
-    students: dict[Env, Training]
+    students: dict[str, Training]
     launch: Launch
     evaluate: Evaluate
     stats: Stats
 
+    def measured(self, env: str) -> list[str]:
+        """The panels of an environment that systems are measured on."""
+        return [panel for panel in self.evaluate.panels if panel in self.panels[env].measured]
+
+    def size(self, env: str, panel: str) -> int:
+        """How many tasks of a panel are played."""
+        size, limit = self.panels[env].size(panel), self.limit.get(panel)
+        return size if limit is None else min(size, limit)
+
     @model_validator(mode="after")
-    def _cells(self) -> Settings:
-        for cell in [*self.axes.cell, *self.warmup.cells]:
-            if cell.env not in self.axes.env:
-                raise ValueError(f"axes.env lacks {cell.env}, which a cell of axes.cell or warmup.cells names")
-        for cell in self.axes.cell if self.warmup.enabled else []:
+    def _warmed_up(self) -> Settings:
+        if not self.warmup.enabled:
+            return self
+        for cell in self.axes.cells:
             if cell not in self.warmup.cells:
                 raise ValueError(
-                    f"warmup.cells lacks {cell.agent} on {cell.env}: the model would not know that agent's format; add the cell"
+                    f"warmup.cells lacks {cell}: the model would not know that agent's format; add the cell"
+                )
+        for cell in map(Cell, self.warmup.cells):
+            if not plugins.environment(cell.env).demonstrations:
+                raise ValueError(
+                    f"warmup.cells names {cell}, and {cell.env} has no demonstrations: see docs/extending.md"
+                )
+            if cell.env in self.panels.envs and not self.panels[cell.env].size("warmup"):
+                raise ValueError(
+                    f"warmup.enabled needs warm-up tasks of {cell.env}: give panels.{cell.env} some, or set warmup.enabled to false"
                 )
         return self
 
     @model_validator(mode="after")
-    def _nothing_withheld_is_shown(self) -> Settings:
+    def _shots(self) -> Settings:
         for env, number in self.agent.shots.items():
-            if number and self.warmup.enabled and self.warmup.withheld.of(env):
+            written = plugins.environment(env).shots
+            if number > written:
+                raise ValueError(f"agent.shots asks for {number} worked examples on {env}, where {written} are written")
+            if number and self.warmup.hidden(env):
                 raise ValueError(
                     f"agent.shots shows examples of what warmup.withheld withholds on {env}; set one of them to nothing"
                 )
         return self
 
     @model_validator(mode="after")
-    def _panels_there_are(self) -> Settings:
-        official = self.panels.alfworld.source == "official"
-        if "test_seen" in self.evaluate.panels and not official:
-            raise ValueError("evaluate.panels names test_seen, which only panels.alfworld.source 'official' has")
-        for env in dict.fromkeys(cell.env for cell in self.axes.cell):
-            if not self.evaluate.of(env):
+    def _measured_panels_there_are(self) -> Settings:
+        envs = [env for env in self.axes.envs if env in self.panels.envs]
+        there = {panel for env in envs for panel in self.panels[env].measured}
+        for panel in self.evaluate.panels:
+            if panel not in there:
+                raise ValueError(f"evaluate.panels names {panel!r}; the cells have {', '.join(sorted(there))}")
+        for panel in self.limit:
+            if panel not in there | {"train", "test_seen"}:
+                raise ValueError(f"limit names {panel!r}; there are train, {', '.join(sorted(there))}")
+        for env in envs:
+            if not self.measured(env):
                 raise ValueError(f"evaluate.panels names no panel of {env}: {self.evaluate.panels}")
-        warmed = self.warmup.enabled and any(cell.env == "alfworld" for cell in self.warmup.cells)
-        if official and warmed and not self.panels.alfworld.official.warmup:
-            raise ValueError(
-                "warmup.enabled with panels.alfworld.source 'official' needs a warm-up panel: give "
-                "panels.alfworld.official.warmup a number of games, or set warmup.enabled to false"
-            )
         return self
 
     @model_validator(mode="after")
     def _by_env(self) -> Settings:
-        by_env: dict[str, Mapping[Env, Any]] = {
+        warmed: dict[str, Mapping[str, Any]] = {
+            "warmup.nonce": self.warmup.nonce,
+            "warmup.subsample": self.warmup.subsample,
+        }
+        by_env: dict[str, Mapping[str, Any]] = {
+            "panels": self.panels.model_dump(),
             "runner.max_turns": self.runner.max_turns,
             "hints.per_failure": self.hints.per_failure,
             "lessons.max_refused": self.lessons.max_refused,
-            "warmup.nonce": self.warmup.nonce,
-            "warmup.shown": self.warmup.shown,
             "agent.shots": self.agent.shots,
             "students": self.students,
+            **(warmed if self.warmup.enabled else {}),
         }
         for key, values in by_env.items():
-            missing = [env for env in self.axes.env if env not in values]
+            missing = [env for env in self.axes.envs if env not in values]
             if missing:
-                raise ValueError(f"{key} says nothing of {', '.join(missing)}, which axes.env names")
+                raise ValueError(f"{key} says nothing of {', '.join(missing)}, which axes.cell names")
         return self
 
 
-def of_env(values: Mapping[Env, Value], env: str) -> Value:
-    """One environment's value of a setting that is kept by environment."""
-    return {str(name): value for name, value in values.items()}[env]
+def _model(values: dict[str, Any]) -> type[Settings]:
+    """`Settings` with a section below `panels` for each environment that the values name there."""
+    sections = values.get("panels")
+    named = [env for env in plugins.names("envs") if isinstance(sections, dict) and env in sections]
+    models: dict[str, Any] = {env: (plugins.resolve(plugins.environment(env).settings), ...) for env in named}
+    panels = create_model("Panels", __base__=Panels, **models)
+    return create_model("Settings", __base__=Settings, panels=(panels, ...))
 
 
 def parse(values: dict[str, Any], where: str) -> Settings:
     """Settings from plain values. Raises `SettingsError` with every fault, a line each."""
     try:
-        return Settings.model_validate(values)
+        return _model(values).model_validate(values)
+    except PluginError as error:
+        raise SettingsError(f"{where}: {error}") from error
     except ValidationError as error:
         faults = [f"  {_fault('.'.join(map(str, e['loc'])), e['msg'], e['input'])}" for e in error.errors()]
         raise SettingsError(f"{where}: {len(faults)} unusable setting(s)\n" + "\n".join(faults)) from None
@@ -375,6 +400,7 @@ def parse(values: dict[str, Any], where: str) -> Settings:
 
 def _fault(key: str, message: str, found: object) -> str:
     """A fault in one line; those of settings that don't fit together name them, and need no copy of all settings."""
+    message = message.removeprefix("Value error, ")
     return f"{key}: {message}, found {found!r}" if key else f"(top): {message}"
 
 

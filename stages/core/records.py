@@ -16,13 +16,14 @@ from typing import Any, TypeVar, get_args, get_origin
 import polars as pl
 
 from stages.core.files import atomic
+from stages.core.process import Fault
 
 SCHEMA_VERSION = 1
 
 T = TypeVar("T")
 
 
-class RecordError(ValueError):
+class RecordError(Fault, ValueError):
     """A file does not hold what its name promises: says which file, what was expected, what was found."""
 
 

@@ -10,30 +10,29 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from stages.models.chat import IGNORED, Encoded
-from stages.envs.base import Task
+from stages.core.process import Fault
 from stages.core.records import Episode, Lesson, Message
 from stages.curation.leaks import overlap, quoted
 from stages.curation.lessons import Encode, shown_by_environment
+from stages.envs.base import Task
+from stages.models.chat import IGNORED, Encoded
 
 Decode = Callable[[Sequence[int]], str]
 
-SAME_GOAL = {"alfworld": ("scene", "task_type", "object", "receptacle"), "webshop": ("asin",)}
-"""What makes two tasks of an environment the same goal, as keys of `Task.spec`."""
 
-
-class GateError(ValueError):
+class GateError(Fault, ValueError):
     """Some lessons must not be trained on: names the gates and the rows."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What lessons are held against. `measured` are the tasks of dev and of every test panel; `decode` turns ids into text, special
-    tokens left out."""
+    """What lessons are held against. `measured` are the tasks of dev and of every test panel, `same_goal` the keys of `Task.spec` by which two
+    tasks ask for the same; `decode` turns ids into text, special tokens left out."""
 
     episodes: Mapping[str, Episode]
     tasks: Mapping[str, Task]
     measured: Sequence[Task]
+    same_goal: Sequence[str]
     encode: Encode
     decode: Decode
     ngram: int
@@ -50,7 +49,11 @@ class Evidence:
 
     @cached_property
     def measured_goals(self) -> frozenset[tuple[object, ...]]:
-        return frozenset(goal_of(task) for task in self.measured)
+        return frozenset(map(self.goal_of, self.measured))
+
+    def goal_of(self, task: Task) -> tuple[object, ...]:
+        """What a task asks for and where: equal for two tasks that differ only in how the room is furnished."""
+        return tuple(task.spec[key] for key in self.same_goal)
 
 
 @dataclass(frozen=True)
@@ -67,11 +70,6 @@ class Item:
 
 
 Gate = Callable[[Item, Evidence], bool]
-
-
-def goal_of(task: Task) -> tuple[object, ...]:
-    """What the task asks for and where: equal for two tasks that differ only in how the room is furnished."""
-    return tuple(task.spec[key] for key in SAME_GOAL[task.env])
 
 
 def no_hint_text(item: Item, evidence: Evidence) -> bool:
@@ -93,7 +91,7 @@ def no_measured_task(item: Item, evidence: Evidence) -> bool:
 def no_measured_goal(item: Item, evidence: Evidence) -> bool:
     """No measured task asks for the same in the same room."""
     task = evidence.tasks.get(item.lesson.task_id)
-    return task is not None and goal_of(task) not in evidence.measured_goals
+    return task is not None and evidence.goal_of(task) not in evidence.measured_goals
 
 
 def whole_opening(item: Item, evidence: Evidence) -> bool:

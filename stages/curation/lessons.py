@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from stages.agents.base import Agent
-from stages.models.chat import IGNORED, Encoded
 from stages.core.records import SCHEMA_VERSION, Episode, Lesson, Message, Turn
 from stages.curation.leaks import overlap, quoted
+from stages.models.chat import IGNORED, Encoded
 
 Encode = Callable[[Sequence[Message]], Encoded]
 
@@ -52,7 +52,7 @@ def conversation(episode: Episode, agent: Agent) -> list[Message]:
     A reply that could not be parsed, that the environment refused, or that the token limit cut stays as context, and is
     not trained on.
     """
-    messages = agent.prompt(episode.env, episode.opening, ()).messages()
+    messages = agent.prompt(episode.opening, ()).messages()
     for turn in episode.turns:
         messages.append(Message("assistant", turn.reply, train=_exemplary(turn)))
         messages.append(Message("user", turn.observation))

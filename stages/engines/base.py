@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from stages.core.process import Fault
 from stages.core.records import Message
 
 
-class EngineFault(RuntimeError):
+class EngineFault(Fault, RuntimeError):
     """The engine failed (a model that does not load, a server that is down): never the agent's failure."""
 
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from stages.models.chat import context_text, encode_text
 from stages.core.records import Message
+from stages.models.chat import context_text, encode_text
 
 
 @dataclass

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from stages.core.records import Message
 from stages.engines.base import EngineFault, Reply
 from stages.engines.blocks import BlockPool
 from stages.engines.conversation import Conversation
@@ -24,7 +25,6 @@ from stages.engines.decoder import Decoder, Layout
 from stages.engines.drafting import Drafter
 from stages.engines.kernel import BLOCK
 from stages.models.numbers import processor_multiplies_bf16
-from stages.core.records import Message
 
 _PASS_TOKENS = 512  # a pass at most; bounds memory, and replies go on while long prompts are encoded
 

@@ -20,8 +20,8 @@ from urllib.parse import urlsplit
 import httpx
 from pydantic import BaseModel, Field, ValidationError
 
-from stages.engines.base import EngineFault
 from stages.core.params import Server
+from stages.engines.base import EngineFault
 
 LONGEST_PAUSE = 300.0  # seconds between two tries at most, whatever the server asks for
 _LIST_TIMEOUT = 10.0  # seconds for the list of models, which costs a server nothing

@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 
-from stages.engines.base import EngineFault
 from stages.core.files import atomic
+from stages.engines.base import EngineFault
 
 SOURCES = tuple(Path(__file__).with_name(name) for name in ("attention.cpp", "layers.cpp"))
 HEADER = Path(__file__).with_name("vectors.h")

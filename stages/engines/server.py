@@ -13,10 +13,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 
-from stages.engines.base import EngineFault, Reply
-from stages.engines.endpoint import Card, Completion, Endpoint, Overflow, Refused, Unknown
 from stages.core.params import Server
 from stages.core.records import Message
+from stages.engines.base import EngineFault, Reply
+from stages.engines.endpoint import Card, Completion, Endpoint, Overflow, Refused, Unknown
 
 _HOPELESS = 2  # times `slots` failures in a row, with no reply between them, and the server is given up
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stages.core.records import Message
 from stages.engines.base import EngineFault, Reply
 from stages.engines.conversation import Conversation
-from stages.core.records import Message
 
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # those that vLLM makes room for
 

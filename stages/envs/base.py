@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from stages.core.process import Fault
 
-class EnvironmentFault(RuntimeError):
+
+class EnvironmentFault(Fault, RuntimeError):
     """The environment itself failed (a game that does not load, an engine that died): never the agent's failure."""
 
 

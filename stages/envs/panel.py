@@ -16,15 +16,20 @@ from typing import Any
 
 import polars as pl
 
+from stages.core.process import Fault
 from stages.envs.base import Task
 
 SCHEMA_VERSION = 1
 TASKS_FILE = "tasks.parquet"
 PANELS_FILE = "panels.json"
+STUDY = ("train", "dev", "test", "test_seen")
+"""Panels of a study; what the warm-up is shown is none of them."""
+NO_LIMIT: Mapping[str, int | None] = MappingProxyType({})
+
 _COLUMNS = ("task_id", "env", "panel", "category", "goal")  # the rest is the task's spec
 
 
-class PanelError(ValueError):
+class PanelError(Fault, ValueError):
     """A panel is missing, empty, or not what was written; the message says which file and what to do."""
 
 

@@ -1,1 +1,1 @@
-"""From failures to hints: a writer that reads what the environment showed, a probe, the bank, retrieval."""
+"""From failures to hints: writers, an environment's rules and probe, the bank."""

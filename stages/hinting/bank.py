@@ -5,15 +5,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from difflib import SequenceMatcher
 
-from stages.hinting.alfworld import rules
-from stages.hinting.webshop import rules as shopping
 from stages.core.records import SCHEMA_VERSION, BankEntry, Hint
-
-TIERS = {**rules.TIERS, **shopping.TIERS}
 
 
 def normalise(text: str) -> str:
@@ -26,21 +22,25 @@ def placeholders(text: str) -> frozenset[str]:
     return frozenset(re.findall(r"\{[^{}]*\}", text.lower()))
 
 
-def build_bank(hints: Iterable[Hint], merge_ratio: float) -> list[BankEntry]:
+def build_bank(hints: Iterable[Hint], merge_ratio: float, tiers: Mapping[str, int]) -> list[BankEntry]:
     """One ranked list of entries a category, categories in the order of the alphabet.
 
     Two wordings are one lesson if their normalised texts are more alike than `merge_ratio` (SequenceMatcher, from 0 to
     1) and they name the same placeholders: "{desklamp}" and "{floorlamp}" differ by few letters and mean different
     tools. The most frequent wording speaks for the entry.
 
-    Rank: first the tier of the most specific rule among an entry's hints (`rules.TIERS`: a tool that won a game before a
+    Rank: first the tier of the most specific rule among an entry's hints (`tiers`, see `HintRules`: a tool that won a game before a
     tool that was on offer, before a missing step, before all general advice), then the count, then the text. So general
     advice, which nearly every failure calls for, never crowds out the one lesson that says how the task is done.
     """
     by_category: dict[tuple[str, str, str], list[Hint]] = defaultdict(list)
     for hint in hints:
         by_category[hint.env, hint.agent, hint.category].append(hint)
-    return [e for key in sorted(by_category) for e in _rank([_entry(c) for c in _merge(by_category[key], merge_ratio)])]
+    return [
+        e
+        for key in sorted(by_category)
+        for e in _rank([_entry(c, tiers) for c in _merge(by_category[key], merge_ratio)])
+    ]
 
 
 def _merge(hints: Sequence[Hint], merge_ratio: float) -> list[list[Hint]]:
@@ -66,7 +66,7 @@ def _alike(first: str, second: str, merge_ratio: float) -> bool:
     return matcher.quick_ratio() > merge_ratio and matcher.ratio() > merge_ratio
 
 
-def _entry(hints: list[Hint]) -> tuple[int, BankEntry]:
+def _entry(hints: list[Hint], tiers: Mapping[str, int]) -> tuple[int, BankEntry]:
     """The tier of a cluster and its entry, not yet ranked."""
     head = hints[0]
     counts = Counter(hint.text for hint in hints)
@@ -77,7 +77,7 @@ def _entry(hints: list[Hint]) -> tuple[int, BankEntry]:
     entry = BankEntry(
         SCHEMA_VERSION, name, head.env, head.agent, head.category, text, len(hints), 0, hint_ids, episode_ids
     )
-    return min(TIERS.get(hint.rule, len(TIERS)) for hint in hints), entry
+    return min(tiers.get(hint.rule, len(tiers)) for hint in hints), entry
 
 
 def _rank(entries: Iterable[tuple[int, BankEntry]]) -> list[BankEntry]:

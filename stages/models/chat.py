@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from stages.core.process import Fault
 from stages.core.records import Message
 
 IGNORED = -100
 
 
-class ChatError(ValueError):
+class ChatError(Fault, ValueError):
     """The model's chat template cannot be used turn by turn."""
 
 

@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from tqdm import tqdm
 
 from stages.core.files import atomic
+from stages.core.process import Fault
 
 _TRIES = 4  # in a row that bring nothing
 _TIMEOUT = 60  # seconds without a byte
@@ -24,7 +25,7 @@ _CHUNK = 1 << 20
 _CUT = (OSError, http.client.HTTPException)  # what a connection that breaks raises; URLError is an OSError
 
 
-class DownloadError(RuntimeError):
+class DownloadError(Fault, RuntimeError):
     """An archive can't be had or isn't what it should be: says which, what was expected, what was found, what to do."""
 
 

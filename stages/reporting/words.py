@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from stages import agents
+from stages.core import plugins
 from stages.stats.contrasts import ContrastRow
 from stages.stats.systems import Share
 
 DASH = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
-ENVS = {"alfworld": "ALFWorld", "webshop": "WebShop"}
-AGENTS = {"act": "Act", "react": "ReAct", "stateact": "StateAct"}
 SYSTEMS = {
     "base": "base agent",
     "rag": "with hints (rag)",
@@ -25,6 +25,16 @@ STRENGTHS = {
 }
 METRICS = {"success": "success", "score": "score", "tokens": "tokens an episode"}
 TESTS = {"mcnemar": "exact McNemar", "sign_flip": "sign-flip permutation"}
+
+
+def env(name: str) -> str:
+    """An environment's name as people write it; its own where it is no longer there."""
+    return plugins.environment(name).title if name in plugins.names("envs") else name
+
+
+def agent(name: str) -> str:
+    """An agent's name as people write it; its own where it is no longer there."""
+    return agents.spec(name).title if name in plugins.names("agents") else name
 
 
 def percent(fraction: float | None) -> str:

@@ -11,10 +11,11 @@ from tqdm import tqdm
 
 from stages.agents.base import Agent
 from stages.agents.shots import shots
+from stages.core import plugins
+from stages.core.records import SCHEMA_VERSION, Episode, Message, Part, Turn
 from stages.engines.base import Engine, Reply
 from stages.envs.base import Environment, EnvironmentFault, Observation, Task
 from stages.retrieval.retriever import Retrieved, Retriever
-from stages.core.records import SCHEMA_VERSION, Episode, Message, Part, Turn
 from stages.runner.journal import Journal
 
 ATTEMPTS = 2  # at a task whose environment or session fails, before the failure is recorded as the machine's
@@ -143,8 +144,8 @@ class Rollout:
             return self._failed(task, str(fault), waiting)
         category = self.category(task)
         hints = self.retriever.retrieve(task.task_id, category)
-        examples = shots(task.env, category, self.play.shots)
-        prompt = self.agent.prompt(task.env, seen.text, hints.texts, examples).messages()
+        examples = shots(plugins.environment(task.env).examples, category, self.play.shots) if self.play.shots else ()
+        prompt = self.agent.prompt(seen.text, hints.texts, examples).messages()
         live = _Live(task, category, hints, seen, seen.text, env=env, prompt=prompt)
         self._open(live)
         return []
@@ -170,7 +171,7 @@ class Rollout:
         offered = list(live.seen.admissible)
         ask_again = bool(decision.fault) and self._corrections_left(live)
         if ask_again:
-            text, valid = self.agent.correction(live.task.env), False
+            text, valid = self.agent.correction(), False
         else:
             try:
                 # A reply without an action is played as an empty command: refused by the environment, and a turn spent.

@@ -16,10 +16,11 @@ from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
+from stages.core.process import Fault
 from stages.core.records import Episode, from_json
 
 
-class JournalError(RuntimeError):
+class JournalError(Fault, RuntimeError):
     """Another process is playing the same episodes."""
 
 

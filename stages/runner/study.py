@@ -2,46 +2,40 @@
 
 from __future__ import annotations
 
-import argparse
 import functools
 import hashlib
 import json
 import platform
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stages.agents import get
-from stages.engines import opening
-from stages.engines.base import Engine, EngineFault
-from stages.envs.base import EnvironmentFault, Task
-from stages.envs.panel import PanelError, load_panel
-from stages.envs.registry import category_reader, make
 from stages.core.files import atomic, replacing
+from stages.core.params import Cell, Settings, load
+from stages.core.process import Fault
+from stages.core.records import BankEntry, Episode, read, write
+from stages.engines import opening
+from stages.engines.base import Engine
+from stages.envs.base import Task
+from stages.envs.panel import load_panel
+from stages.envs.registry import category_reader, make
 from stages.retrieval.retriever import Retriever
-from stages.core.params import Settings, SettingsError, of_env
-from stages.core.process import die_with_parent
-from stages.core.records import BankEntry, Episode, RecordError, read, write
 from stages.runner.episodes import Play, play_tasks
-from stages.runner.journal import Journal, JournalError
-from stages.cluster.ray import Cast, RayFault, play_on_ray
+from stages.runner.journal import Journal
 
 DATA = Path("data")
 JOURNALS = Path(".cache/journal")
 BASE = DATA / "base" / "model"
 TIMING = DATA / "timing"
 CODE = Path(__file__).parents[1]
-PLAYING = ("agents", "engines", "envs", "hinting", "runner")
+PLAYING = ("agents", "engines", "envs", "models", "retrieval", "runner")
 
 
-class StudyError(RuntimeError):
+class StudyError(Fault, RuntimeError):
     """What a system needs is not there: says which file and what to do."""
-
-
-FAULTS = (SettingsError, PanelError, RecordError, JournalError, EngineFault, EnvironmentFault, RayFault, StudyError)
 
 
 @dataclass(frozen=True)
@@ -55,9 +49,9 @@ class System:
     seed: int = 0
 
 
-def open_engine(settings: Settings, agent: str, adapter: Path | None) -> Engine:
+def open_engine(settings: Settings, cell: Cell, adapter: Path | None) -> Engine:
     """The engine that params.yaml names, with the base model and, for a student, its adapter; replies end where the agent's do."""
-    return opening.open_engine(settings.engine, BASE, adapter, get(agent).stop)
+    return opening.open_engine(settings.engine, BASE, adapter, get(cell.agent, cell.env).stop)
 
 
 def model_id(adapter: Path | None) -> str:
@@ -79,15 +73,16 @@ def model_id(adapter: Path | None) -> str:
 class Runner:
     """Plays panels with one system; the engine is opened at the first episode that the journals do not hold."""
 
-    def __init__(self, settings: Settings, env: str, agent: str, system: System) -> None:
-        self.settings, self.env, self.agent, self.system = settings, env, agent, system
+    def __init__(self, settings: Settings, cell: Cell, system: System) -> None:
+        self.settings, self.cell, self.system = settings, cell, system
+        self.env, self.agent = cell.env, cell.agent
         self.model = model_id(system.adapter)
         bank: list[BankEntry] = []
         if system.retrieval:
-            bank = read(DATA / "hints" / f"{env}_{agent}" / "bank.parquet", BankEntry)
+            bank = read(DATA / "hints" / cell / "bank.parquet", BankEntry)
         self.retriever = Retriever(system.retrieval, bank, settings.hints.k, system.seed)
         self._bank = [(e.entry_id, e.text, e.rank) for e in bank]
-        self.category = category_reader(env, settings.agent.category, DATA / "panels" / env)
+        self.category = category_reader(cell.env, settings.agent.category, DATA / "panels" / cell.env)
         self._engine: Engine | None = None
         self._journals: list[Journal] = []
 
@@ -113,10 +108,12 @@ class Runner:
 
     def _player(self, play: Play, root: Path) -> Callable[[list[Task], Journal], list[Episode]]:
         """What plays tasks where `runner.executor` says: this process, its engine opened, or the workers of a cluster."""
-        settings, agent, make_env = self.settings, get(self.agent), functools.partial(make, self.env, root)
-        opener = functools.partial(open_engine, settings, self.agent, self.system.adapter)
+        settings, agent, make_env = self.settings, get(self.agent, self.env), functools.partial(make, self.env, root)
+        opener = functools.partial(open_engine, settings, self.cell, self.system.adapter)
         category, retriever = self.category, self.retriever
         if settings.runner.executor == "ray":
+            from stages.cluster.ray import Cast, play_on_ray
+
             gpus = settings.engine.vllm.tensor_parallel if settings.engine.kind == "vllm" else 0
             cast = Cast(play, agent, opener, make_env, category, retriever, root)
             return lambda tasks, journal: play_on_ray(tasks, cast, journal, settings.runner.ray.workers, gpus)
@@ -131,10 +128,10 @@ class Runner:
             seed=system.seed,
             panels=panels,
             model=self.model,
-            max_turns=of_env(settings.runner.max_turns, self.env),
+            max_turns=settings.runner.max_turns[self.env],
             max_repeats=settings.runner.max_repeats,
             # Students have learnt what examples would show them.
-            shots=0 if system.adapter else of_env(settings.agent.shots, self.env),
+            shots=0 if system.adapter else settings.agent.shots[self.env],
             corrections=settings.agent.corrections,
         )
 
@@ -190,19 +187,9 @@ def _run_facts(episodes: list[Episode], resumed: int, seconds: float) -> dict[st
     }
 
 
-def play_stage(stage: str, run: Callable[[str, str], str], argv: Sequence[str] | None = None) -> int:
-    """The entry of a stage that plays one environment and agent: reads both names, runs, and reports in one line.
-
-    Returns 1, with the fault on stderr, when something the stage needs is missing or broken.
-    """
-    parser = argparse.ArgumentParser(prog=f"python -m stages.{stage}")
-    parser.add_argument("--env", required=True)
-    parser.add_argument("--agent", required=True)
-    args = parser.parse_args(argv)
-    die_with_parent()
-    try:
-        print(f"{stage}: {run(args.env, args.agent)}")
-    except FAULTS as fault:
-        print(f"{stage}: {fault}", file=sys.stderr)
-        return 1
-    return 0
+def play_train(cell: str, stage: str, system: System) -> str:
+    """A system plays a cell's train panel -> data/<stage>/<cell>/episodes.parquet; returns what came of it, in a line."""
+    runner = Runner(load(), Cell(cell), system)
+    runs, facts = runner.play("train")
+    runner.write(DATA / stage / cell, stage, {"episodes": runs["train"]}, facts)
+    return f"{cell}: {facts['successes']} of {facts['episodes']} tasks solved in {facts['seconds']} s"

@@ -70,14 +70,14 @@ class ContrastRow:
     dropped: int
 
 
-def primary_metric(env: str) -> str:
+def primary_metric(graded: bool) -> str:
     """The metric the primary contrast is judged by."""
-    return "score" if env == "webshop" else "success"
+    return "score" if graded else "success"
 
 
-def metrics_of(env: str) -> tuple[str, ...]:
+def metrics_of(graded: bool) -> tuple[str, ...]:
     """The metrics compared in an environment: the graded score only where rewards are graded."""
-    return ("success", "score", "tokens") if env == "webshop" else ("success", "tokens")
+    return ("success", "score", "tokens") if graded else ("success", "tokens")
 
 
 def value(episode: Episode, metric: str) -> float:
@@ -87,7 +87,9 @@ def value(episode: Episode, metric: str) -> float:
     return 100.0 * episode.reward if metric == "score" else float(billed(episode))
 
 
-def contrast_rows(runs: Iterable[Sequence[Episode]], resamples: int, seed: int) -> list[ContrastRow]:
+def contrast_rows(
+    runs: Iterable[Sequence[Episode]], resamples: int, seed: int, graded: bool = False
+) -> list[ContrastRow]:
     """All contrasts among the runs of one environment, agent and panel, Holm-adjusted. Absent systems have no row.
 
     The runs must have passed `check_panel`. `resamples` and `seed` rule the bootstrap and the permutations; every row
@@ -101,7 +103,7 @@ def contrast_rows(runs: Iterable[Sequence[Episode]], resamples: int, seed: int) 
         sides = _paired_seeds(by_system.get(a, {}), by_system.get(b, {}), a, b)
         tasks = _complete_tasks(sides)
         if tasks:
-            rows += [_row(sides, tasks, metric, resamples, seed) for metric in metrics_of(sides[0][0][0].env)]
+            rows += [_row(sides, tasks, metric, resamples, seed, graded) for metric in metrics_of(graded)]
     return _adjusted(rows)
 
 
@@ -120,9 +122,9 @@ def _complete_tasks(sides: Sides) -> list[str]:
     return sorted({e.task_id for e in episodes} - {e.task_id for e in episodes if e.stop == "machine"})
 
 
-def _row(sides: Sides, tasks: Sequence[str], metric: str, resamples: int, seed: int) -> ContrastRow:
+def _row(sides: Sides, tasks: Sequence[str], metric: str, resamples: int, seed: int, graded: bool) -> ContrastRow:
     first, second = sides[0][0][0], sides[0][1][0]
-    declared = (*PRIMARY, PRIMARY_PANEL, primary_metric(first.env))
+    declared = (*PRIMARY, PRIMARY_PANEL, primary_metric(graded))
     a, b = (_matrix([pair[side] for pair in sides], tasks, metric) for side in (0, 1))
     name = f"{first.env} {first.agent} {first.panel} {first.system} {second.system} {metric}"
     rng = np.random.default_rng([seed, zlib.crc32(name.encode())])

@@ -7,13 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
+from stages.core.process import Fault
 from stages.core.records import Episode
 from stages.stats.intervals import wilson
 
 STUDENTS = ("sft", "distilled")
 
 
-class ComparisonError(ValueError):
+class ComparisonError(Fault, ValueError):
     """Episodes that cannot stand in one table: says which system, and what differs."""
 
 
@@ -41,13 +42,14 @@ class Study:
 
     `withheld` are the skills the base model's warm-up left out, `strength` is `full` (never shown) or
     `hinted_only`; both empty without a warm-up. `panel_source` begins with `generated` when the tasks are no benchmark's.
-    `hint_basis` is what the hint writer saw of a failure, `category_basis` is `oracle` or `inferred` (see `agent.category`), `shots`
+    `graded` rewards lie between 0 and 1 and are reported as a score. `hint_basis` is what the hint writer saw of a failure, `category_basis` is `oracle` or `inferred` (see `agent.category`), `shots`
     the worked examples in the prompts of all but students.
     """
 
     withheld: tuple[str, ...] = ()
     strength: str = ""
     panel_source: str = ""
+    graded: bool = False
     hint_basis: str = ""
     category_basis: str = "oracle"
     shots: int = 0
@@ -58,7 +60,7 @@ class SystemRow:
     """One system, seed and panel. Rates are fractions from 0 to 1; tokens and steps are means over the n episodes.
 
     `tokens_per_episode` is billed: every turn's whole prompt, the replies, and the choice of hints. The computed count
-    deducts the prompt tokens that prefix reuse saved. `score` is mean reward x 100, on WebShop only. `invalid_rate` is
+    deducts the prompt tokens that prefix reuse saved. `score` is mean reward x 100, where rewards are graded. `invalid_rate` is
     refused steps / steps, `invalid_episodes` the share of episodes with one, `unparsable_rate` turns without a readable action / turns, `elided_episodes`
     the share of episodes whose prompts outgrew the window, so that early turns were left out. `category_agreement` is the share of episodes whose
     hints and examples were chosen by the task's own category (1 where `category_basis` is oracle). Machine failures are counted in
@@ -187,7 +189,7 @@ def system_row(episodes: Sequence[Episode], study: Study, git_commit: str) -> Sy
         success=won / n,
         success_low=low,
         success_high=high,
-        score=100 * sum(e.reward for e in played) / n if env == "webshop" else None,
+        score=100 * sum(e.reward for e in played) / n if study.graded else None,
         steps=steps / n,
         tokens_per_episode=tokens / n,
         computed_tokens_per_episode=ran / n,

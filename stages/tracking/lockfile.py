@@ -10,10 +10,12 @@ from typing import Any
 
 import yaml
 
+from stages.core.process import Fault
+
 VIEWS = ("report", "track")  # stages that only show results: a state is the same before and after them
 
 
-class LockError(ValueError):
+class LockError(Fault, ValueError):
     """dvc.lock is missing, no lock file, or tells of other files than those at hand; the message says what to do."""
 
 

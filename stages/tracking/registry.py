@@ -14,7 +14,6 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
-from stages.stats.contrasts import primary_metric
 from stages.tracking.lockfile import Lockfile
 from stages.tracking.projection import Opened
 from stages.tracking.store import Store
@@ -66,7 +65,7 @@ def _tags(student: Contender) -> dict[str, str]:
     tags = {"seed": str(student.seed), "git_commit": str(student.reported.get("git_commit", ""))}
     dev = student.rows.get("dev")
     if dev is not None:
-        tags |= {f"dev.{m}": repr(float(dev[m])) for m in sorted({"success", primary_metric(student.env)})}
+        tags |= {f"dev.{m}": repr(float(dev[m])) for m in sorted({"success", student.primary})}
         tags[PANEL] = dev["panel_sha256"]
     return {tag: value for tag, value in tags.items() if value}
 
@@ -101,7 +100,7 @@ def _logged_model(store: Store, name: str, md5: str, student: Contender, child: 
 
 def _promote(store: Store, name: str, version: ModelVersion, student: Contender) -> str:
     """Move the alias if the version is strictly better on the champion's very own dev panel; says what was done."""
-    metric = f"dev.{primary_metric(student.env)}"
+    metric = f"dev.{student.primary}"
     own = _tags(student)
     if metric not in own:
         return f"not evaluated on the dev panel, {ALIAS} stays"

@@ -20,6 +20,7 @@ from mlflow.tracking import MlflowClient
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from stages.core.process import Fault
 from stages.tracking.study import masked
 
 EXPERIMENT = "hintdistill"
@@ -36,7 +37,7 @@ _SQLITE = b"SQLite format 3\0"
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 
-class StoreError(RuntimeError):
+class StoreError(Fault, RuntimeError):
     """The store refuses or is broken: says where it is and what to do."""
 
 

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from stages.core.process import Fault
 from stages.core.records import SCHEMA_VERSION
+from stages.stats.contrasts import primary_metric
 from stages.stats.systems import STUDENTS, label
 
 STUDENT_FOLDERS = "data/students"
@@ -22,7 +24,7 @@ _USERINFO = re.compile(r"(://)[^/@\s]+@")
 _QUERY = re.compile(r"([?&](?:api_?key|secret|password|token)=)[^&\s]+", re.IGNORECASE)
 
 
-class InputError(ValueError):
+class InputError(Fault, ValueError):
     """A metric file or a student is missing or unreadable: says which, and what to do."""
 
 
@@ -50,6 +52,11 @@ class Contender:
     def student_folder(self) -> str:
         """Where a student's adapter and learning curve lie."""
         return f"{STUDENT_FOLDERS}/{self.name}"
+
+    @property
+    def primary(self) -> str:
+        """The metric that it is judged by: its score, where rewards are graded."""
+        return primary_metric(graded=self.reported.get("score") is not None)
 
     @property
     def reported(self) -> dict[str, Any]:

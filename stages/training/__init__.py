@@ -1,1 +1,1 @@
-"""How weights are obtained and changed: the pretrained model, demonstrations, lessons, and one LoRA trainer."""
+"""One LoRA trainer, its loss, and how several processes train together."""

@@ -14,13 +14,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from stages.core.params import Training
+from stages.core.process import Fault
 from stages.models.chat import Encoded
 from stages.models.numbers import multiplies_bf16
-from stages.core.params import Training
-from stages.pretrained.obtain import weights_digest
+from stages.models.weights import weights_digest
 
 
-class TrainingError(RuntimeError):
+class TrainingError(Fault, RuntimeError):
     """Training cannot start or went wrong: says why and what to do."""
 
 
@@ -42,7 +43,7 @@ def _config(recipe: Training, seed: int, folder: str) -> Any:
         num_train_epochs=recipe.epochs,
         learning_rate=recipe.learning_rate,
         lr_scheduler_type=recipe.schedule,
-        warmup_steps=recipe.rise,
+        warmup_steps=recipe.warmup_ratio,
         weight_decay=recipe.weight_decay,
         label_smoothing_factor=recipe.label_smoothing,
         per_device_train_batch_size=recipe.batch_size,

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import polars as pl
 
+from stages.core.process import Fault
 from stages.core.records import BankEntry, Episode, Hint, from_json, read, scan
 
 DATA = Path("data")
@@ -18,7 +19,7 @@ _NAMED = 8  # candidates named in a message
 T = TypeVar("T")
 
 
-class NotFound(LookupError):
+class NotFound(Fault, LookupError):
     """What was asked for isn't there, or is several things: says what there is, or what to do."""
 
 

@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from stages.agents import get
-from stages.agents.base import Decision
-from stages.envs.base import Task
+from stages.agents.base import Agent, Decision
 from stages.core.records import Episode, Part, Turn
+from stages.envs.base import Task
 from stages.stats.systems import billed
 from stages.viewing.terminal import Row, labelled, plain, say
 
@@ -77,9 +77,9 @@ def tokens_row(prompt_tokens: int, computed_tokens: int, reply_tokens: int) -> R
     return "tokens", Text(f"{prompt_tokens:,} prompt ({computed_tokens:,} computed) + {reply_tokens:,} reply", "dim")
 
 
-def turn_rows(turn: Turn, agent: str) -> list[Row]:
+def turn_rows(turn: Turn, agent: Agent) -> list[Row]:
     """A recorded turn of an agent."""
-    said = Decision(turn.thought, turn.action, get(agent).parse(turn.reply).state, turn.fault)
+    said = Decision(turn.thought, turn.action, agent.parse(turn.reply).state, turn.fault)
     left_out = [("window", f"the first {turn.elided} turns are left out of the prompt")] if turn.elided else []
     seen = ("asked", turn.observation) if turn.asked_again else seen_row(turn.observation, turn.valid)
     taken = tokens_row(turn.prompt_tokens, turn.computed_tokens, turn.reply_tokens)
@@ -121,8 +121,9 @@ def show_one(console: Console, episode: Episode, failures: Mapping[str, int]) ->
     say(console, labelled([*task_rows(episode), *player_rows(episode)]))
     say(console, labelled(hint_rows(episode.hint_ids, episode.hints, failures)))
     say(console, labelled([("opening", episode.opening)]))
+    agent = get(episode.agent, episode.env)
     for number, turn in enumerate(episode.turns, 1):
-        say(console, labelled(turn_rows(turn, episode.agent), number))
+        say(console, labelled(turn_rows(turn, agent), number))
     say(console, labelled(outcome_rows(episode)))
 
 
@@ -138,7 +139,7 @@ def show_two(console: Console, episodes: tuple[Episode, Episode], failures: Mapp
     table.add_row("", *(labelled(player_rows(e)) for e in episodes))
     table.add_row("", *(labelled(hint_rows(e.hint_ids, e.hints, failures)) for e in episodes))
     for number, turns in enumerate(zip_longest(one.turns, two.turns), 1):
-        cells = [labelled(turn_rows(t, e.agent)) if t else "" for t, e in zip(turns, episodes, strict=True)]
+        cells = [labelled(turn_rows(t, get(e.agent, e.env))) if t else "" for t, e in zip(turns, episodes, strict=True)]
         table.add_row(str(number), *cells)
     table.add_row("", *(labelled(outcome_rows(e)) for e in episodes))
     say(console, table, console.width)

@@ -10,36 +10,19 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from tqdm import tqdm
 
 from stages.agents.base import Agent
+from stages.core.records import SCHEMA_VERSION, Demo, Message
 from stages.demonstrations.alfworld.explorer import TOOLS, Explorer, Lost, kind
+from stages.demonstrations.alfworld.nonce import NonceTool, Tool, draw_tool
+from stages.demonstrations.plan import Plan
 from stages.envs.base import Environment, Task
 from stages.language.household import GENERIC, TOOL_FORMS, USE_FORMS
-from stages.core.records import SCHEMA_VERSION, Demo, Message
-from stages.demonstrations.alfworld.nonce import NonceTool, Tool, draw_tool
 
 MAX_STEPS = 30  # a longer search teaches little more and costs much
 _NOISE = 0.2  # of the hinted demonstrations also show the hint of a tool that the task has no use for
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How demonstrations are drawn; the fields are those of `warmup` in params.yaml."""
-
-    seed: int
-    withheld: Sequence[str]
-    hinted_share: float
-    nonce: int
-    shown: float
-    recovery_share: float
-
-    def taught(self, jobs: Sequence[tuple[Task, bool]], agent: str) -> list[tuple[int, Task, bool]]:
-        """The share of numbered jobs (a task, and whether it is made up) that one agent's demonstrations show."""
-        rng = random.Random(f"shown|{self.seed}|{agent}")
-        return [(number, task, nonce) for number, (task, nonce) in enumerate(jobs) if rng.random() < self.shown]
 
 
 def tool_hint(verb: str, place: str, rng: random.Random) -> str:
@@ -83,7 +66,7 @@ def play(
     """One demonstration as chat messages, or None where the explorer does not succeed within `MAX_STEPS`."""
     world: Environment = NonceTool(env, tool) if tool else env
     seen = world.reset(task)
-    messages = agent.prompt(task.env, seen.text, hints).messages()
+    messages = agent.prompt(seen.text, hints).messages()
     tools = {tool.verb: tool.place} if tool else TOOLS
     try:
         explorer = Explorer(seen.text, tools, {tool.state: tool.verb} if tool else None)

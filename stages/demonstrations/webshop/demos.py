@@ -13,12 +13,12 @@ from collections.abc import Collection, Sequence
 from tqdm import tqdm
 
 from stages.agents.base import Agent
-from stages.envs.base import Environment, Task
-from stages.demonstrations.webshop.shopper import Lost, Shopper
-from stages.language.household import OPTION_FORMS, SHOP_GENERIC
 from stages.core.records import SCHEMA_VERSION, Demo, Message
-from stages.demonstrations.alfworld.demos import Plan
+from stages.demonstrations.plan import Plan
 from stages.demonstrations.webshop.made_up_options import MadeUpOptions, draw_choices, draw_group
+from stages.demonstrations.webshop.shopper import Lost, Shopper
+from stages.envs.base import Environment, Task
+from stages.language.shopping import OPTION_FORMS, SHOP_GENERIC
 
 MAX_STEPS = 10
 _HINTED = 0.6  # of a demonstration's further made-up groups have their hint too
@@ -36,7 +36,7 @@ def play(
     """One demonstration as chat messages, or None where the shopper does not reach a reward of 1. `choose` are the option groups that
     it chooses from."""
     seen = env.reset(task)
-    messages = agent.prompt(task.env, seen.text, hints).messages()
+    messages = agent.prompt(seen.text, hints).messages()
     try:
         shopper = Shopper(seen.text, choose)
         for _ in range(MAX_STEPS):

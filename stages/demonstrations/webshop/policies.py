@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from stages.envs.webshop.catalogue import Catalogue
 from stages.envs.webshop.pages import LocalSite
-from stages.language.pages import offers, option_groups
 from stages.envs.webshop.records import Goal, Product, Score
 from stages.envs.webshop.sessions import ClientSession, Step
+from stages.language.pages import offers, option_groups
 
 
 def verbatim(catalogue: Catalogue, goal: Goal) -> Score | None:

@@ -2,6 +2,9 @@
 
 import os
 import tempfile
+from pathlib import Path
+
+from stages.core.spec import EnvSpec, Interface
 
 # `import alfworld` makes the folder this names, ~/.cache/alfworld if nothing does. Nothing here reads it: every game is
 # given by its path, so a folder that exists anyway will do.
@@ -18,3 +21,22 @@ CATEGORY: dict[str, str] = {
 """ALFWorld's task types and what the paper calls them."""
 
 TASK_TYPE: dict[str, str] = {category: task_type for task_type, category in CATEGORY.items()}
+
+ENVIRONMENT = EnvSpec(
+    name="alfworld",
+    title="ALFWorld",
+    interface=Interface(
+        setting="You act in a household through text.",
+        state={"Location": "where you are", "Inventory": "what you hold"},
+    ),
+    environment="stages.envs.alfworld.environment:AlfworldEnvironment",
+    settings="stages.panelling.alfworld.settings:AlfworldPanels",
+    panels="stages.panelling.alfworld:build",
+    categories_read="stages.envs.alfworld.instruction:category_reader",
+    demonstrations="stages.demonstrations.alfworld:demonstrate",
+    hint_rules="stages.hinting.alfworld:RULES",
+    same_goal=("scene", "task_type", "object", "receptacle"),
+    categories=tuple(TASK_TYPE),
+    skills=tuple(TASK_TYPE),
+    examples=Path(__file__).with_name("examples.json"),
+)

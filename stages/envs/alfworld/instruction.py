@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from pathlib import Path
 
 _SIGNS: tuple[tuple[str, str], ...] = (
     ("examine", r"\b(examine|look at|under|lamp|desklamp|floorlamp)\b"),
@@ -18,3 +20,8 @@ def read_category(instruction: str) -> str:
     put it in diningtable`, `put a hot egg in diningtable`, `put two cd in safe`, `examine the book with the desklamp`)."""
     words = instruction.lower()
     return next((category for category, sign in _SIGNS if re.search(sign, words)), "put")
+
+
+def category_reader(panel_root: Path) -> Callable[[str], str]:
+    """What reads a category from an instruction; nothing need be learnt from the panels."""
+    return read_category

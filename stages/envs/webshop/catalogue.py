@@ -11,9 +11,10 @@ from typing import Any
 
 import polars as pl
 
+from stages.core.files import atomic
+from stages.core.process import Fault
 from stages.envs.webshop.records import Product
 from stages.envs.webshop.search import Index, index_text
-from stages.core.files import atomic
 
 SCHEMA_VERSION = 1
 RESULTS = 50
@@ -36,7 +37,7 @@ _COLUMNS: dict[str, Any] = {
 }
 
 
-class CatalogueError(ValueError):
+class CatalogueError(Fault, ValueError):
     """A file is no catalogue: says which, what was expected and what was found."""
 
 

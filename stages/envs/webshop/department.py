@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from stages.envs.panel import load_panel
 
 
 class DepartmentReader:
@@ -31,6 +34,11 @@ class DepartmentReader:
         counts = self._counts[department]
         total = counts.total() + self._vocabulary
         return math.log(self._goals[department]) + sum(math.log((counts[word] + 1) / total) for word in words)
+
+
+def category_reader(panel_root: Path) -> Callable[[str], str]:
+    """What reads a department from an instruction, learnt from the train panel's instructions."""
+    return DepartmentReader([(task.goal, task.category) for task in load_panel(panel_root, "train")[0]]).read
 
 
 def _words(text: str) -> list[str]:

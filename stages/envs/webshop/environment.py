@@ -46,8 +46,8 @@ class WebShopSpec:
 class WebShopEnvironment:
     """Plays the tasks of one panel folder, one after the other. A catalogue is loaded once a process."""
 
-    def __init__(self, panel_root: Path) -> None:
-        """`panel_root` is the folder that tasks' catalogue paths start from."""
+    def __init__(self, panel_root: Path, cache_dir: Path | None = None) -> None:
+        """`panel_root` is the folder that tasks' catalogue paths start from; nothing is kept in `cache_dir`."""
         self._root = panel_root
         self._session: Session | None = None
 

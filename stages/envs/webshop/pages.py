@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 from urllib.parse import quote, unquote
 
+from stages.core.process import Fault
 from stages.envs.webshop.records import Goal, Product, Score
 from stages.envs.webshop.reward import score
 
@@ -22,7 +23,7 @@ SUB_PAGES = ("Description", "Features", "Reviews", "Attributes")
 SCORE_LABEL = "Your score (min 0.0, max 1.0)"
 
 
-class PageError(LookupError):
+class PageError(Fault, LookupError):
     """There is no such page; the message says what was asked for and what there is."""
 
 

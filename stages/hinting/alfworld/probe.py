@@ -11,59 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from stages.core.records import SCHEMA_VERSION, Episode
 from stages.envs.base import Environment, Observation, Task
 from stages.hinting.alfworld.reading import Goal, Notes, done, is_step, kind, notes_of, read_goal, sweep, verb_of
-from stages.core.records import SCHEMA_VERSION, Episode
-
-
-@dataclass(frozen=True)
-class ProbeStep:
-    """One environment step. `attempt` counts the games started, from 1; `opened` lists the actions that were never
-    offered before in this attempt."""
-
-    attempt: int
-    action: str
-    observation: str
-    opened: list[str]
-
-
-@dataclass(frozen=True)
-class ToolTrial:
-    """One action tried on the way to the goal: `success` is the environment's own verdict on the whole game."""
-
-    attempt: int
-    action: str
-    place: str
-    observation: str
-    success: bool
-
-
-@dataclass(frozen=True)
-class ProbeRecord:
-    """What a probe did and found.
-
-    `outcome`: `verified` (a trial won the game), `unverified` (trials were made, none won), `no_tool` (no such action
-    opened up), `not_found` (the thing was never found), `budget` (out of steps before any of these), `no_step` (nothing
-    was tried: the task asks for nothing but carrying, its verb was carried out, or its sentence can't be read).
-    `steps_used` never exceeds `budget`.
-    """
-
-    schema_version: int
-    episode_id: str
-    task_id: str
-    env: str
-    agent: str
-    category: str
-    budget: int
-    steps_used: int
-    outcome: str
-    steps: list[ProbeStep]
-    trials: list[ToolTrial]
-
-    @property
-    def winner(self) -> ToolTrial | None:
-        """The trial that won the game, if any."""
-        return next((trial for trial in self.trials if trial.success), None)
+from stages.hinting.base import ProbeRecord, ProbeStep, ToolTrial
 
 
 def probe(env: Environment, task: Task, episode: Episode, budget: int) -> ProbeRecord:

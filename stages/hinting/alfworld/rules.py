@@ -6,24 +6,28 @@ Tools are called by the names that the environment showed; no rule knows one bef
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
-from stages.language import household as wording
-from stages.hinting.alfworld.probe import ProbeRecord
-from stages.hinting.alfworld.reading import Goal, Notes, done, is_step, kind, names_in, notes_of, offers, read_goal, verb_of
+from stages.core.params import Hints
 from stages.core.records import Episode, Turn
-
-
-class Finding(NamedTuple):
-    """A lesson and what it rests on."""
-
-    text: str
-    evidence: str
+from stages.hinting.alfworld.reading import (
+    Goal,
+    Notes,
+    done,
+    is_step,
+    kind,
+    names_in,
+    notes_of,
+    offers,
+    read_goal,
+    verb_of,
+)
+from stages.hinting.base import Finding, ProbeRecord, pick
+from stages.language import household as wording
+from stages.language.forms import fitting
 
 
 @dataclass(frozen=True)
@@ -210,18 +214,13 @@ TIERS = {"tool_verified": 0, "tool_offered": 1, "step_missing": 2}
 come after these, alike."""
 
 
-def findings(episode: Episode, probe: ProbeRecord | None, max_chars: int) -> Iterator[tuple[str, Finding]]:
+def findings(episode: Episode, probe: ProbeRecord | None, settings: Hints) -> Iterator[tuple[str, Finding]]:
     """What each rule finds in a failed episode, with the rule's name."""
-    case = Case(episode, probe, max_chars)
+    case = Case(episode, probe, settings.max_chars)
     for rule in RULES:
         finding = rule(case)
         if finding is not None:
             yield rule.__name__, finding
-
-
-def pick(options: Sequence[str], key: str) -> str:
-    """One of the options, always the same for a key."""
-    return options[int(hashlib.sha256(key.encode()).hexdigest(), 16) % len(options)]
 
 
 def is_thing(action: str, thing: str) -> bool:
@@ -233,7 +232,7 @@ def _tool_lesson(case: Case, action: str, evidence: str) -> Finding | None:
     verb, _, rest = action.partition(" ")
     _, by, place = rest.partition(" with ")
     forms, tool = (wording.TOOL_FORMS, kind(place)) if by else (wording.USE_FORMS, kind(rest))
-    options = wording.fitting(forms, case.max_chars, verb=verb, tool=tool)
+    options = fitting(forms, case.max_chars, verb=verb, tool=tool)
     # One wording a tool, so that equal lessons merge and take one place among the k that are shown.
     return Finding(pick(options, f"{verb}|{tool}"), evidence) if options else None
 

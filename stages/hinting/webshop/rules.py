@@ -10,13 +10,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from stages.language.pages import Offer, Request, offers, option_groups, read_request
-from stages.language import household as wording
-from stages.hinting.alfworld.rules import Finding, pick
+from stages.core.params import Hints
 from stages.core.records import Episode
+from stages.hinting.base import Finding, ProbeRecord, pick
+from stages.language import shopping as wording
+from stages.language.forms import fitting
+from stages.language.pages import Offer, Request, offers, option_groups, read_request
 
 TIERS = {"option_missed": 0, "over_budget": 1, "attribute_missed": 2, "wrong_kind": 2}
-"""How specific a rule's lessons are, as in `rules.TIERS`."""
+"""How specific a rule's lessons are, 0 the most."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def missed_groups(case: ShopCase) -> list[str]:
 def option_missed(case: ShopCase) -> Iterator[Finding]:
     """An option that the instruction names was on the page, and was not chosen."""
     for group in missed_groups(case):
-        texts = wording.fitting(wording.OPTION_FORMS, case.max_chars, group=group)
+        texts = fitting(wording.OPTION_FORMS, case.max_chars, group=group)
         if texts:
             yield Finding(pick(texts, group), f"bought without a choice of {group}; the task: {case.episode.goal}")
 
@@ -126,10 +128,10 @@ RULES = (option_missed, over_budget, wrong_kind, attribute_missed, unfinished, i
 """Most specific first."""
 
 
-def findings(episode: Episode, sees_parts: bool, max_chars: int) -> Iterator[tuple[str, Finding]]:
-    """What each rule finds in a failed episode, with the rule's name."""
-    parts = {part.name: part.value for part in episode.parts} if sees_parts else {}
-    case = ShopCase(episode, parts, max_chars)
+def findings(episode: Episode, probe: ProbeRecord | None, settings: Hints) -> Iterator[tuple[str, Finding]]:
+    """What each rule finds in a failed episode, with the rule's name; nothing is probed in a shop."""
+    parts = {part.name: part.value for part in episode.parts} if settings.sees_parts else {}
+    case = ShopCase(episode, parts, settings.max_chars)
     for rule in RULES:
         for finding in rule(case):
             yield rule.__name__, finding

@@ -19,8 +19,7 @@ from alfworld.gen import constants, goal_library
 from alfworld.info import ALFRED_PDDL_PATH, ALFRED_TWL2_PATH
 
 from stages.envs.alfworld import CATEGORY
-from stages.panelling.alfworld import pddl
-from stages.panelling.alfworld import scenes
+from stages.panelling.alfworld import pddl, scenes
 from stages.panelling.alfworld.scenes import FloorPlan, World
 
 GAME_FILE = "game.tw-pddl"

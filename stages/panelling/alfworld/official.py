@@ -18,9 +18,9 @@ from typing import Any
 
 from stages.envs.alfworld import CATEGORY, TASK_TYPE
 from stages.envs.alfworld.engine import read_grammar
-from stages.panelling.alfworld.generator import GAME_FILE, Goal
 from stages.envs.panel import PanelError
-from stages.core.params import OfficialAlfworld
+from stages.panelling.alfworld.generator import GAME_FILE, Goal
+from stages.panelling.alfworld.settings import OfficialAlfworld
 
 SPLITS = ("train", "valid_seen", "valid_unseen")
 _UNSUPPORTED = ("movable", "Sliced")

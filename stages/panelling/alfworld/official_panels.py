@@ -6,17 +6,16 @@ import hashlib
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from stages.envs.base import Task
+from stages.envs.panel import NO_LIMIT, STUDY, PanelError, write_panels
 from stages.panelling.alfworld.checks import start_games
 from stages.panelling.alfworld.official import SPLITS, Drawn, OfficialGame, draw, find_root, read_games
-from stages.envs.base import Task
+from stages.panelling.alfworld.settings import AlfworldPanels, OfficialAlfworld
 from stages.panelling.download import DownloadError, fetch, pin, unpack
-from stages.envs.panel import PanelError, write_panels
-from stages.core.files import replacing
-from stages.core.params import AlfworldPanels, OfficialAlfworld
 
 ARCHIVE = "https://github.com/alfworld/alfworld/releases/download/0.4.0/json_2.1.2_tw-pddl.zip"
 """alfworld's own address of the text games (`alfworld-download`); its inner folder is named json_2.1.1."""
@@ -25,8 +24,16 @@ _MEMBERS = re.compile(rf"(json_2\.1\.\d+/)?({'|'.join(SPLITS)})/[^/]+/[^/]+/game
 _GAMES = "games"
 
 
-def build_panels(settings: AlfworldPanels, out: Path, cache_dir: Path, downloads: Path, workers: int = 2) -> None:
-    """Build all panels into `out`, which is replaced at the end or, on an error, left as it was.
+def build_panels(
+    settings: AlfworldPanels,
+    out: Path,
+    cache_dir: Path,
+    downloads: Path,
+    names: Collection[str] = STUDY,
+    limit: Mapping[str, int | None] = NO_LIMIT,
+    workers: int = 2,
+) -> None:
+    """Build the panels of these names into the folder `out`, of each the first `limit` games.
 
     The same games and settings give the same bytes. An archive is kept in `downloads`, translations of the games in
     `cache_dir`. Raises PanelError for games or sizes that won't do, EnvironmentFault for games that don't start.
@@ -36,10 +43,11 @@ def build_panels(settings: AlfworldPanels, out: Path, cache_dir: Path, downloads
         root = find_root(folder)
         games = read_games(root, official.counts.model_dump() if official.counts else None)
         drawn = draw(games, official, settings.seed)
-        start_games([root / game.path for panel in drawn.panels.values() for game in panel], cache_dir, workers)
-        with replacing(out) as fresh:
-            tasks = {panel: _copied(root, fresh, panel, chosen) for panel, chosen in drawn.panels.items()}
-            write_panels(fresh, "alfworld", _source(games, drawn), tasks, files)
+        chosen = {name: drawn.panels[name][: limit.get(name)] for name in drawn.panels if name in names}
+        start_games([root / game.path for panel in chosen.values() for game in panel], cache_dir, workers)
+        out.mkdir(parents=True, exist_ok=True)
+        tasks = {panel: _copied(root, out, panel, games_) for panel, games_ in chosen.items()}
+        write_panels(out, "alfworld", _source(games, drawn), tasks, files)
 
 
 @contextmanager

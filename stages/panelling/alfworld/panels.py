@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Protocol
 
 from stages.envs.alfworld import TASK_TYPE
+from stages.envs.base import Task
+from stages.envs.panel import NO_LIMIT, STUDY, PanelError, write_panels
 from stages.panelling.alfworld.checks import win_games
 from stages.panelling.alfworld.generator import GAME_FILE, Game, Goal, generate_game, possible_goals, write_game
-from stages.envs.base import Task
-from stages.envs.panel import PanelError, write_panels
-from stages.core.files import replacing
 
 UNSEEN: dict[str, bool] = {"warmup": False, "train": False, "dev": True, "test": True}
 """The panels there are, and whether they play in the unseen scenes."""
@@ -46,21 +45,28 @@ def balanced(total: int) -> dict[str, int]:
     return {category: each + (k < more) for k, category in enumerate(TASK_TYPE)}
 
 
-def build_panels(settings: Settings, out: Path, cache_dir: Path, workers: int = 2) -> None:
-    """Build all panels into `out`, which is replaced at the end or, on an error, left as it was.
+def build_panels(
+    settings: Settings,
+    out: Path,
+    cache_dir: Path,
+    names: Collection[str] = STUDY,
+    limit: Mapping[str, int | None] = NO_LIMIT,
+    workers: int = 2,
+) -> None:
+    """Build the panels of these names into the folder `out`, of each the first `limit` games.
 
     The same settings give the same bytes. The games' translations, made in checking them, stay in `cache_dir`. Raises
     PanelError for sizes that can't be met and EnvironmentFault for a game that can't be won.
     """
-    panels = draw_games(settings)
-    with replacing(out) as folder:
-        written = [write_game(folder / _GAMES, game) for games in panels.values() for game in games]
-        win_games(written, cache_dir, workers)
-        write_panels(folder, "alfworld", "generated", {panel: _tasks(panel, games) for panel, games in panels.items()})
+    panels = {name: games[: limit.get(name)] for name, games in draw_games(settings, names).items()}
+    written = [write_game(out / _GAMES, game) for games in panels.values() for game in games]
+    win_games(written, cache_dir, workers)
+    write_panels(out, "alfworld", "generated", {panel: _tasks(panel, games) for panel, games in panels.items()})
 
 
-def draw_games(settings: Settings) -> dict[str, list[Game]]:
-    """The games of every panel, categories taking turns, so that any first part of a panel is balanced too."""
+def draw_games(settings: Settings, names: Collection[str] = tuple(UNSEEN)) -> dict[str, list[Game]]:
+    """The games of the panels of these names, categories taking turns, so that any first part of a panel is balanced too. Which goals a panel
+    has depends on the sizes of all."""
     dealt = _deal_goals(settings)
     return {
         panel: [
@@ -75,6 +81,7 @@ def draw_games(settings: Settings) -> dict[str, list[Game]]:
             if game is not None
         ]
         for panel, sizes in settings.sizes.items()
+        if panel in names
     }
 
 

@@ -10,8 +10,8 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 
-from stages.panelling.webshop.official import OfficialData, OfficialError
 from stages.envs.webshop.records import Goal, Product
+from stages.panelling.webshop.official import OfficialData, OfficialError
 
 NO_CAP = 1_000_000.0
 SHUFFLE_SEED = 233

@@ -6,10 +6,12 @@ import re
 from collections.abc import Collection, Sequence
 from typing import Any, Protocol
 
+from stages.core.process import Fault
+
 SPACY_MODEL = "en_core_web_sm"
 
 
-class NounError(RuntimeError):
+class NounError(Fault, RuntimeError):
     """Titles cannot be tagged: says what is missing."""
 
 

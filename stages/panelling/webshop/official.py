@@ -18,8 +18,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from stages.panelling.webshop.nouns import Nouns
+from stages.core.process import Fault
 from stages.envs.webshop.records import Product
+from stages.panelling.webshop.nouns import Nouns
 
 FILES = {
     "1000": ("items_shuffle_1000.json", "items_ins_v2_1000.json", "items_human_ins.json"),
@@ -30,7 +31,7 @@ NO_ATTRIBUTES = ("DUMMY_ATTR",)
 _SHOWN_FAULTS = 5
 
 
-class OfficialError(ValueError):
+class OfficialError(Fault, ValueError):
     """Official files are missing or malformed: says which file and row, what was expected, what was found."""
 
 

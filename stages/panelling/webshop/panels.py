@@ -5,20 +5,19 @@ from __future__ import annotations
 import random
 import tempfile
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from stages.envs.base import Task
-from stages.envs.panel import PanelError, write_panels
+from stages.envs.panel import NO_LIMIT, STUDY, PanelError, write_panels
 from stages.envs.webshop.catalogue import write_catalogue
+from stages.envs.webshop.records import Goal
 from stages.panelling.webshop.generator import generate
 from stages.panelling.webshop.goals import SPLITS, human_goals, synthetic_goals
 from stages.panelling.webshop.nouns import ListedNouns, NounError, SpacyNouns
 from stages.panelling.webshop.official import OfficialData, OfficialError, read_official
-from stages.envs.webshop.records import Goal
+from stages.panelling.webshop.settings import WebshopPanels
 from stages.panelling.webshop.vocabulary import NOUNS
-from stages.core.files import replacing
-from stages.core.params import WebshopPanels
 
 CATALOGUE = "catalogue.parquet"
 _SPLIT_OF = {
@@ -30,33 +29,37 @@ _SPLIT_OF = {
 _WHOLE = 3000  # goals from which on upstream's splits are used as they are
 
 
-def build_panels(settings: WebshopPanels, folder: Path) -> None:
-    """Build `folder` anew: the catalogue, tasks.parquet and panels.json. An earlier folder is replaced only when all went well.
+def build_panels(
+    settings: WebshopPanels,
+    out: Path,
+    names: Collection[str] = STUDY,
+    limit: Mapping[str, int | None] = NO_LIMIT,
+) -> None:
+    """Write the panels of these names, of each the first `limit` goals, and the catalogue to the folder `out`.
 
     `test` comes from upstream's test split [0, 500) of the shuffled goals, `dev` from [500, 1500), `warmup` and `train` from the rest; of
     fewer than 3,000 goals the splits take the same shares. No product of a measured panel is any other panel's.
     Raises `PanelError` when the data are unusable or there are too few goals.
     """
     try:
-        with replacing(folder) as fresh:
-            data = read_data(settings)
-            goals = (
-                human_goals(data, settings.seed) if settings.goals == "human" else synthetic_goals(data, settings.seed)
-            )
-            sha256 = write_catalogue(fresh / CATALOGUE, data.products)
-            sizes = {str(panel): {str(k): n for k, n in wanted.items()} for panel, wanted in settings.sizes.items()}
-            department = {product.asin: product.category for product in data.products}
-            chosen = choose(goals, department, sizes, settings.seed)
-            tasks = {
-                panel: [
-                    _task(panel, n, goal, department[goal.asin], settings, sha256)
-                    for n, goal in enumerate(chosen[panel])
-                ]
-                for panel in ("warmup", "train", "dev", "test")
-            }
-            write_panels(fresh, "webshop", f"{settings.source}, nouns: {data.nouns}", tasks, data.files)
+        data = read_data(settings)
+        goals = human_goals(data, settings.seed) if settings.goals == "human" else synthetic_goals(data, settings.seed)
     except (OfficialError, NounError) as error:
         raise PanelError(str(error)) from error
+    out.mkdir(parents=True, exist_ok=True)
+    sha256 = write_catalogue(out / CATALOGUE, data.products)
+    sizes = {str(panel): {str(k): n for k, n in wanted.items()} for panel, wanted in settings.sizes.items()}
+    department = {product.asin: product.category for product in data.products}
+    chosen = choose(goals, department, sizes, settings.seed)
+    tasks = {
+        panel: [
+            _task(panel, n, goal, department[goal.asin], settings, sha256)
+            for n, goal in enumerate(chosen[panel][: limit.get(panel)])
+        ]
+        for panel in ("warmup", "train", "dev", "test")
+        if panel in names
+    }
+    write_panels(out, "webshop", f"{settings.source}, nouns: {data.nouns}", tasks, data.files)
 
 
 def read_data(settings: WebshopPanels) -> OfficialData:

@@ -1,0 +1,1 @@
+"""Episodes on a Ray cluster; where they are played determines nothing of them."""

@@ -1,0 +1,1 @@
+"""What is done by hand, beside the pipeline: `python -m stages COMMAND`."""

@@ -1,0 +1,1 @@
+"""From successes to training examples, and the gates that they must pass."""

@@ -1,0 +1,1 @@
+"""Demonstrations for the warm-up, by environment. No playing stage depends on this package."""

@@ -1,0 +1,1 @@
+"""Hint writers by their names in `hints.writer`."""

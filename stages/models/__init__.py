@@ -1,0 +1,1 @@
+"""What engines and training agree on: messages as tokens, the number format."""

@@ -1,0 +1,1 @@
+"""Makers of panels: what they need beyond playing, by environment."""

@@ -1,0 +1,16 @@
+"""WebShop's panels: goals over a generated catalogue in the official schema, or over the official files. No playing stage depends on this
+package."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from stages.panelling.webshop.settings import WebshopPanels
+
+
+def build(settings: WebshopPanels, limit: Mapping[str, int | None], out: Path, cache: Path) -> None:
+    """Write the panels of a study; see `stages.panels`. Nothing is kept in `cache`."""
+    from stages.panelling.webshop.panels import build_panels  # not for those who only read the settings
+
+    build_panels(settings, out, limit=limit)

@@ -1,0 +1,50 @@
+"""Settings of WebShop's panels: `panels.webshop` in params.yaml."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Literal
+
+from pydantic import model_validator
+
+from stages.core.params import Count, Level, PanelSettings, filled
+
+
+class WebshopPanels(PanelSettings):
+    source: Literal["generated", "official"]
+    data_dir: str | None = None
+    products: Count
+    seed: Count
+    goals: Literal["human", "synthetic"]
+    view: Literal["papers", "text", "text_rich"]
+    dialect: Literal["client", "text"]
+    sizes: dict[Literal["warmup", "train", "dev", "test"], dict[Literal["plain", "options"], Count]]
+
+    @model_validator(mode="after")
+    def _complete(self) -> WebshopPanels:
+        filled(self.sizes)
+        if self.source == "official" and self.data_dir is None:
+            raise ValueError("source 'official' needs data_dir, the folder with WebShop's items_*.json files")
+        return self
+
+    def size(self, panel: str) -> int:
+        """How many goals a panel has."""
+        return sum(count for name, counts in self.sizes.items() if name == panel for count in counts.values())
+
+    def inspect(self) -> list[tuple[Level, str]]:
+        """Whether the official files are here, and what reads the nouns of their titles."""
+        if self.source == "generated" or self.data_dir is None:
+            return [("ok", "the shop is generated; its scores are no benchmark numbers")]
+        from stages.panelling.webshop.official import FILES
+
+        folder, found = Path(self.data_dir), list[tuple[Level, str]]()
+        missing = [name for name in FILES["1000" if self.products else "all"] if not (folder / name).is_file()]
+        if missing:
+            where = "the download links stand in the README of WebShop's repository, princeton-nlp/WebShop"
+            found.append(("fault", f"{folder} lacks {', '.join(missing)}: {where}"))
+        else:
+            found.append(("ok", f"official files in {folder}"))
+        if importlib.util.find_spec("spacy") is None:
+            found.append(("fault", "official titles need spaCy for their nouns: pip install spacy"))
+        return found

@@ -1,0 +1,1 @@
+"""Which hints an episode is shown."""
