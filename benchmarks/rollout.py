@@ -24,7 +24,7 @@ from candidates import servers
 from common import alone, base_model, number_format, peak_memory_mb, record, show
 
 from stages.agents import get
-from stages.core.params import Settings, load, of_env
+from stages.core.params import Cell, Settings, load
 from stages.core.records import Episode
 from stages.engines.base import Engine
 from stages.envs.base import Environment, Task
@@ -35,8 +35,8 @@ from stages.runner.episodes import Play, play_tasks
 from stages.runner.journal import Journal
 from stages.runner.study import model_id, open_engine
 
-ENV, AGENT = "alfworld", "react"
-PANELS = Path("data/panels") / ENV
+CELL = Cell("alfworld_react")
+PANELS = Path("data/panels") / CELL.env
 SEQUENTIAL = "sequential"
 WARMUP_TASKS, WARMUP_TURNS = 2, 3
 PATIENCE = 1800.0  # seconds a server may take for a reply: slow ones are to be measured, too
@@ -57,8 +57,12 @@ def contender(name: str, settings: Settings) -> tuple[Engine, Callable[[], Envir
     if name == SEQUENTIAL:
         from sequential import SequentialEngine, StockEnvironment
 
-        limits = {"context": engine.context, "max_new_tokens": engine.max_new_tokens, "stop": get(AGENT).stop}
-        turns = of_env(settings.runner.max_turns, ENV)
+        limits = {
+            "context": engine.context,
+            "max_new_tokens": engine.max_new_tokens,
+            "stop": get(CELL.agent, CELL.env).stop,
+        }
+        turns = settings.runner.max_turns[CELL.env]
         return SequentialEngine(base_model(), dtype=number_format(engine), **limits), lambda: StockEnvironment(
             PANELS, turns
         )
@@ -67,7 +71,7 @@ def contender(name: str, settings: Settings) -> tuple[Engine, Callable[[], Envir
         settings = settings.model_copy(
             update={"engine": engine.model_copy(update={"kind": "server", "server": server})}
         )
-    return open_engine(settings, AGENT, None), lambda: make(ENV, PANELS)
+    return open_engine(settings, CELL, None), lambda: make(CELL.env, PANELS)
 
 
 def play(name: str, settings: Settings, tasks: Sequence[Task], warmup: Sequence[Task]) -> dict[str, Any]:
@@ -77,7 +81,7 @@ def play(name: str, settings: Settings, tasks: Sequence[Task], warmup: Sequence[
     loaded = time.perf_counter() - start
     _episodes(engine, make_env, settings, warmup, WARMUP_TURNS)
     start = time.perf_counter()
-    episodes = _episodes(engine, make_env, settings, tasks, of_env(settings.runner.max_turns, ENV))
+    episodes = _episodes(engine, make_env, settings, tasks, settings.runner.max_turns[CELL.env])
     return figures(episodes, time.perf_counter() - start) | {
         "load_seconds": loaded,
         "peak_memory_mb": peak_memory_mb(),
@@ -107,12 +111,13 @@ def _episodes(
         model=model_id(None),
         max_turns=max_turns,
         max_repeats=settings.runner.max_repeats,
-        shots=of_env(settings.agent.shots, ENV),
+        shots=settings.agent.shots[CELL.env],
         corrections=settings.agent.corrections,
     )
     no_hints = Retriever("", [], settings.hints.k, 0)
     with tempfile.TemporaryDirectory() as folder, Journal(Path(folder), {}, "") as journal:
-        return play_tasks(tasks, rules, get(AGENT), engine, make_env, lambda task: task.category, no_hints, journal)
+        agent = get(CELL.agent, CELL.env)
+        return play_tasks(tasks, rules, agent, engine, make_env, lambda task: task.category, no_hints, journal)
 
 
 def figures(episodes: Sequence[Episode], seconds: float) -> dict[str, Any]:
@@ -161,9 +166,9 @@ def main() -> None:
     tasks, warmup = drawn("train", args.tasks), drawn("dev", WARMUP_TASKS)
     origin = {
         "tasks": len(tasks),
-        "agent": AGENT,
+        "agent": CELL.agent,
         "engine": settings.engine.model_dump(),
-        "max_turns": settings.runner.max_turns[ENV],
+        "max_turns": settings.runner.max_turns[CELL.env],
     }
     found = {SEQUENTIAL: measure(SEQUENTIAL, settings, drawn("train", args.baseline_tasks or args.tasks), warmup)}
     for name in (settings.engine.kind, *args.server):

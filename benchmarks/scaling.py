@@ -15,7 +15,7 @@ import itertools
 from typing import Any
 
 from common import alone, base_model, record, show
-from rollout import AGENT, ENV, WARMUP_TASKS, drawn, play
+from rollout import CELL, WARMUP_TASKS, drawn, play
 
 from stages.core.params import load
 
@@ -39,7 +39,7 @@ def main() -> None:
     args = parser.parse_args()
     base_model()
     settings, warmup = load(), drawn("dev", WARMUP_TASKS)
-    turns = args.turns or settings.runner.max_turns[ENV]
+    turns = args.turns or settings.runner.max_turns[CELL.env]
     runner = settings.runner.model_copy(update={"max_turns": {**settings.runner.max_turns, ENV: turns}})
     settings = settings.model_copy(update={"runner": runner})
     runs = []
@@ -58,7 +58,7 @@ def main() -> None:
     show("Scaling", [{column: run[column] for column in columns} for run in runs])
     show("Marginal cost", [{"seconds an episode more": cost} for cost in facts["marginal_seconds_per_episode"]])
     show("Last over first", [{name: facts[name] for name in ("marginal_ratio", "mean_ratio", "memory_ratio")}])
-    record({"scaling": facts}, {"agent": AGENT, "engine": settings.engine.model_dump(), "max_turns": turns})
+    record({"scaling": facts}, {"agent": CELL.agent, "engine": settings.engine.model_dump(), "max_turns": turns})
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from common import base_model, config_of, number_format, record, show
 from flops import Decoder, training
 from limits import products
 
-from stages.core.params import Settings, load, of_env
+from stages.core.params import Cell, Settings, load
 from stages.core.records import Episode, Lesson, read
 
 DATA = Path("data")
@@ -38,9 +38,9 @@ def played(decoder: Decoder, episodes: Iterable[Episode]) -> int:
     return flops
 
 
-def trained(decoder: Decoder, settings: Settings, env: str, cell: str) -> int:
+def trained(decoder: Decoder, settings: Settings, cell: Cell) -> int:
     """FLOPs of all students of a cell, one for each arm and seed."""
-    recipe, seeds = of_env(settings.students, env), len(settings.axes.seed)
+    recipe, seeds = settings.students[cell.env], len(settings.axes.seed)
     lessons = [read(path, Lesson) for path in sorted(DATA.glob(f"lessons/{cell}_*/lessons.parquet"))]
     once = sum(training(decoder, recipe.lora.r, [(x.tokens, x.trained_tokens) for x in arm]) for arm in lessons)
     return once * recipe.epochs * seeds
@@ -49,19 +49,18 @@ def trained(decoder: Decoder, settings: Settings, env: str, cell: str) -> int:
 def measure(decoder: Decoder, settings: Settings, gemm_gflops: float) -> dict[str, Any]:
     """The section `study`: a row for each cell's playing and training. Ends the program where nothing was played."""
     rows = []
-    for cell in settings.axes.cell:
-        name = f"{cell.env}_{cell.agent}"
-        folders = [DATA / "rollouts" / name, DATA / "teacher" / name, *sorted(DATA.glob(f"evals/{name}_*"))]
+    for cell in settings.axes.cells:
+        folders = [DATA / "rollouts" / cell, DATA / "teacher" / cell, *sorted(DATA.glob(f"evals/{cell}_*"))]
         tables = [read(path, Episode) for folder in folders for path in sorted(folder.glob("*.parquet"))]
         if not tables:
             raise SystemExit(f"{folders[0]}: nothing was played; run `dvc repro`, then this again")
-        timings = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(DATA.glob(f"timing/*_{name}*.json"))]
+        timings = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(DATA.glob(f"timing/*_{cell}*.json"))]
         work = {"playing": sum(played(decoder, table) for table in tables)}
-        work["training"] = trained(decoder, settings, cell.env, name)
+        work["training"] = trained(decoder, settings, cell)
         took = {"playing": sum(timing["seconds"] for timing in timings) / 60, "training": None}
         rows += [
             {
-                "cell": name,
+                "cell": cell,
                 "part": part,
                 "tflop": flops / 1e12,
                 "minutes_at_limit": flops / gemm_gflops / 6e10,

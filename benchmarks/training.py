@@ -27,7 +27,7 @@ from stages.core.records import Demo, read
 from stages.models.chat import IGNORED, Encoded, encode
 from stages.training.trainer import train
 
-DEMOS = Path("data/demos/alfworld_react.parquet")
+DEMOS = Path("data/demos/alfworld/react.parquet")
 FIRST = 4  # conversations, two steps
 
 

@@ -1,6 +1,9 @@
-"""The study: each module `stages.<name>` with a `main` is one stage of dvc.yaml, the packages hold what they share."""
+"""The study: each module at this level is one stage of dvc.yaml, of the same name; the packages hold what they share."""
 
 import os
 
-if not os.isatty(2):
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # libraries' bars only where someone watches
+# Before any library is loaded, as each reads these once; what the user has set stands.
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # bars are the stages' own
+if "OMP_WAIT_POLICY" not in os.environ:
+    # Threads that wait for each other spin. Where another process wants a core, long spinning makes every pass wait for it (docs/speed.md).
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")

@@ -2,16 +2,17 @@
 
     python -m stages.hints --cell alfworld_react
 
-Reads data/rollouts/<cell>/episodes.parquet and the environment's panels. Writes hints.parquet, bank.parquet and probes.parquet to
-data/hints/<cell>/, all or nothing. A failure of the machine teaches nothing and is skipped; an agent without failures leaves empty
+Reads data/rollouts/<cell>/episodes.parquet and the environment's panels. Writes hints.parquet, bank.parquet, probes.parquet and
+writer.json (who wrote the hints, and what of a failure it read) to data/hints/<cell>/, all or nothing. A failure of the machine teaches nothing and is skipped; an agent without failures leaves empty
 tables, which is no error.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -20,7 +21,7 @@ from stages.core import plugins
 from stages.core.files import replacing
 from stages.core.params import Cell, Hints, load
 from stages.core.process import Fault, run_stage
-from stages.core.records import BankEntry, Episode, Hint, read, write
+from stages.core.records import SCHEMA_VERSION, BankEntry, Episode, Hint, read, write
 from stages.envs.base import Environment, Task
 from stages.envs.panel import load_panel
 from stages.envs.registry import make
@@ -51,7 +52,7 @@ def run(cell: str) -> str:
     env = make(cell.env, panels) if failed and settings.probe_steps and rules.probe else None
     hints, probes = learn(failed, tasks, env, rules, settings)
     bank = build_bank(hints, settings.merge_ratio, rules.tiers)
-    write_all(DATA / "hints" / cell, hints, bank, probes)
+    write_all(DATA / "hints" / cell, hints, bank, probes, {"writer": settings.writer, "basis": rules.basis(settings)})
     return f"{cell}: {summary(failed, hints, bank, probes)}"
 
 
@@ -87,12 +88,20 @@ def learn(
     return hints, probes
 
 
-def write_all(folder: Path, hints: Sequence[Hint], bank: Sequence[BankEntry], probes: Sequence[ProbeRecord]) -> None:
-    """Write the three tables; `folder` is replaced as a whole."""
+def write_all(
+    folder: Path,
+    hints: Sequence[Hint],
+    bank: Sequence[BankEntry],
+    probes: Sequence[ProbeRecord],
+    writer: Mapping[str, str],
+) -> None:
+    """Write the three tables and what is said of their writer; `folder` is replaced as a whole."""
     with replacing(folder) as fresh:
         write(fresh / "hints.parquet", Hint, hints)
         write(fresh / "bank.parquet", BankEntry, bank)
         write(fresh / "probes.parquet", ProbeRecord, probes)
+        text = json.dumps({"schema_version": SCHEMA_VERSION, **writer}, indent=1)
+        (fresh / "writer.json").write_text(text + "\n", encoding="utf-8")
 
 
 def summary(

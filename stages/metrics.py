@@ -26,7 +26,6 @@ from stages.core.params import Cell, Settings, load
 from stages.core.process import run_stage
 from stages.core.records import SCHEMA_VERSION, BankEntry, Episode, Hint, Lesson, RecordError, read
 from stages.envs.panel import load_panel, panel_source
-from stages.hinting.base import rules_of
 from stages.stats.contrasts import PRIMARY_PANEL, ContrastRow, contrast_rows
 from stages.stats.funnel import FunnelRow, LessonSet, funnel_row
 from stages.stats.systems import STUDENTS, ComparisonError, Panel, Study, SystemRow, check_panel, label, system_row
@@ -56,26 +55,27 @@ def evaluated(settings: Settings, commit: str) -> tuple[list[SystemRow], list[Co
     systems: list[SystemRow] = []
     contrasts: list[ContrastRow] = []
     for env in settings.axes.envs:
-        study = study_of(env, settings, panel_source(DATA / "panels" / env))
+        studies = {cell: study_of(cell, settings) for cell in settings.axes.cells if cell.env == env}
         for panel in settings.measured(env):
-            by_cell = {cell: read_runs(cell, panel, settings) for cell in settings.axes.cells if cell.env == env}
+            by_cell = {cell: read_runs(cell, panel, settings) for cell in studies}
             check_panel({name: run for runs in by_cell.values() for name, run in runs.items()}, panel_of(env, panel))
-            for runs in by_cell.values():
+            for cell, runs in by_cell.items():
+                study = studies[cell]
                 systems += [system_row(run, study, commit) for run in runs.values()]
                 contrasts += contrast_rows(runs.values(), settings.stats.bootstrap, settings.stats.seed, study.graded)
     return systems, contrasts
 
 
-def study_of(env: str, settings: Settings, source: str) -> Study:
-    """What of the settings stands beside an environment's figures; a warm-up that is off withholds nothing."""
+def study_of(cell: Cell, settings: Settings) -> Study:
+    """What stands beside a cell's figures; a warm-up that is off withholds nothing."""
     return Study(
-        withheld=tuple(settings.warmup.hidden(env)),
+        withheld=tuple(settings.warmup.hidden(cell.env)),
         strength=str(settings.warmup.strength) if settings.warmup.enabled else "",
-        panel_source=source,
-        graded=plugins.environment(env).graded,
-        hint_basis=rules_of(env).basis(settings.hints),
+        panel_source=panel_source(DATA / "panels" / cell.env),
+        graded=plugins.environment(cell.env).graded,
+        hint_basis=str(read_document(DATA / "hints" / cell / "writer.json")["basis"]),
         category_basis=str(settings.agent.category),
-        shots=settings.agent.shots[env],
+        shots=settings.agent.shots[cell.env],
     )
 
 
@@ -113,22 +113,27 @@ def funnel_of(cell: Cell, settings: Settings) -> FunnelRow:
         hints=read(DATA / "hints" / cell / "hints.parquet", Hint),
         bank=read(DATA / "hints" / cell / "bank.parquet", BankEntry),
         arms={arm: read_lessons(DATA / "lessons" / f"{cell}_{arm}") for arm in settings.axes.arm},
-        study=study_of(cell.env, settings, panel_source(DATA / "panels" / cell.env)),
+        study=study_of(cell, settings),
         student_epochs=settings.students[cell.env].epochs,
     )
 
 
 def read_lessons(folder: Path) -> LessonSet:
     """One arm's lessons and gates. Raises `RecordError` when gates.json is missing or of another form."""
-    path = folder / "gates.json"
+    report = read_document(folder / "gates.json")
+    return LessonSet(read(folder / "lessons.parquet", Lesson), report["gates"], report["dropped"])
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """A JSON file of a stage. Raises `RecordError` when it is missing or of another schema."""
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-        version, gates, dropped = (report[key] for key in ("schema_version", "gates", "dropped"))
+        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        version = document["schema_version"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RecordError(f"{path}: not a readable gate report ({error!r}); run `dvc repro`") from error
+        raise RecordError(f"{path}: not readable ({error!r}); run `dvc repro`") from error
     if version != SCHEMA_VERSION:
         raise RecordError(f"{path}: schema_version {version} found, {SCHEMA_VERSION} expected; rerun the stage")
-    return LessonSet(read(folder / "lessons.parquet", Lesson), gates, dropped)
+    return document
 
 
 def reported_panel(panels: Sequence[str]) -> str:

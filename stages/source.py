@@ -8,6 +8,7 @@ Later stages that must not be repeated for a mere difference of file layout depe
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -23,6 +24,8 @@ DOWNLOADS = Path(".cache/downloads")
 
 def main() -> int:
     """Run the stage; 1 and one line on stderr when the model cannot be had."""
+    if os.isatty(2):
+        os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "0"  # a download of many GB is worth a bar
     return run_stage("source", "obtains the pretrained model", run)
 
 

@@ -43,7 +43,7 @@ def write_results(root: Path, dev: float = 0.5, panel: str = "d" * 64, student_m
     evals = [{"path": f"data/evals/alfworld_react_{name}", "md5": f"{name}.dir"} for name in ("base", "distilled_s0")]
     metrics = [{"path": f"metrics/{n}.json", "md5": file_md5(root / "metrics" / f"{n}.json")} for n in content]
     stages = {
-        "students@alfworld-react-distilled-0": [{"path": f"data/students/{STUDENT}", "md5": student_md5}],
+        "students@alfworld_react-distilled-0": [{"path": f"data/students/{STUDENT}", "md5": student_md5}],
         "evaluate": evals,
         "metrics": metrics,
         "report": [{"path": "report", "md5": "r.dir"}],

@@ -13,9 +13,10 @@ from typing import Any
 
 from tiny import make_tokenizer
 
-from stages.agents import AGENTS
+from stages.agents import get
 from stages.agents.base import Agent
 from stages.agents.shots import shots
+from stages.core import plugins
 from stages.models.chat import encode, encode_text, render
 
 FOLDER = Path(__file__).parent / "golden"
@@ -32,17 +33,18 @@ EPISODES = {"alfworld": ("heat", 1), "webshop": ("any", 0)}
 
 def cases() -> Iterator[tuple[str, Agent]]:
     """Every environment with every agent."""
-    return ((env, agent) for env in EPISODES for agent in AGENTS.values())
+    return ((env, get(name, env)) for env in EPISODES for name in plugins.names("agents"))
 
 
 def golden(env: str, agent: Agent, tokenizer: Any) -> str:
     """The prompt with hints and one example, the whole conversation without either, and every reply as it is read; with token counts."""
     category, place = EPISODES[env]
-    episode = shots(env, category, place + 1)[place]
-    first = agent.prompt(env, episode.opening, HINTS[env], shots(env, category, 1)).messages()
+    examples = plugins.environment(env).examples
+    episode = shots(examples, category, place + 1)[place]
+    first = agent.prompt(episode.opening, HINTS[env], shots(examples, category, 1)).messages()
     prompt = render(tokenizer, first, reply_next=True)
-    bare = agent.prompt(env, episode.opening, ())
-    whole = [*bare.messages(), *agent.prompt(env, "", (), [episode]).shots[1:-1]]
+    bare = agent.prompt(episode.opening, ())
+    whole = [*bare.messages(), *agent.prompt("", (), [episode]).shots[1:-1]]
     replies = [asdict(agent.parse(m.content)) for m in whole if m.role == "assistant"]
     return "\n".join(
         [

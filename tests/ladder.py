@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.agents.react import REACT
+from stages.agents import get
 from stages.core.records import Episode, Message
 from stages.engines.base import Reply
 from stages.envs.base import EnvironmentFault, Observation, Task
@@ -24,7 +24,7 @@ from stages.runner.journal import Journal
 PLAY = Play(
     system="base", seed=3, panels={"train": "f" * 64}, model="m", max_turns=6, max_repeats=3, shots=0, corrections=0
 )
-AGENT = REACT
+AGENT = get("react", "alfworld")
 IDENTITY: dict[str, Any] = {"play": vars(PLAY), "k": 3}
 CODE = "c" * 64
 NO_HINTS = Retriever("", [], 0, 0)

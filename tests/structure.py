@@ -1,29 +1,29 @@
-"""Which project modules a stage is made of, read from the imports.
-
-python tests/structure.py students    print the code dependencies of that stage as dvc.yaml should list them
-python tests/structure.py --write     put all of them into dvc.yaml
-"""
+"""Which project modules a stage is made of, read from the imports."""
 
 from __future__ import annotations
 
 import ast
 import re
-import sys
 from functools import cache
 from pathlib import Path
+
+from stages.core import plugins
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "stages"
 
+PLUMBING = (
+    "stages/__init__.py",  # environment variables for libraries
+    "stages/core",  # the values a stage uses of params.yaml are tracked, one by one, under `params:`
+    "stages/cluster",  # where episodes are played determines nothing of them
+)
+"""What no stage lists: a change in it cannot change what a stage computes, and listing it would rerun everything."""
 
-# Modules that no stage lists: a change in them cannot change what a stage computes, and listing them would rerun everything.
-PLUMBING = {
-    "stages/params.py",  # the values a stage uses are tracked, one by one, under `params:`
-    "stages/files.py",
-    "stages/runner/ray.py",  # where episodes are played determines nothing of them
-    "stages/process.py",
-    "stages/records.py",  # `read` refuses a table of another schema
-}
+PINNED = {"data/cells": ("stages/envs", "stages/agents")}
+"""Code that a data dependency has by its hash, see `stages.cells`."""
+
+HOOKS = {"panels": "panels", "demos": "demonstrations", "hints": "hint_rules", "metrics": "", "report": ""}
+"""The part of an environment that a stage calls by name, or what an environment says of itself: no import shows these."""
 
 
 def module_file(name: str) -> Path | None:
@@ -46,11 +46,6 @@ def imported(path: Path) -> set[str]:
     return {name for name in names if name.split(".")[0] == "stages" and module_file(name)}
 
 
-def has_code(path: Path) -> bool:
-    """False for a package file that holds nothing but its docstring."""
-    return any(not isinstance(node, ast.Expr) for node in ast.parse(path.read_text(encoding="utf-8")).body)
-
-
 @cache
 def closure(name: str) -> frozenset[Path]:
     """All files that a module is made of, itself included."""
@@ -63,42 +58,23 @@ def closure(name: str) -> frozenset[Path]:
         if path is None or path in seen:
             continue
         seen.add(path)
+        if under(path.relative_to(ROOT).as_posix(), PLUMBING):
+            continue
         waiting += [*imported(path), *parents]
-    return frozenset(p for p in seen if has_code(p))
+    return frozenset(seen)
 
 
-def code_deps(command: str) -> list[str]:
-    """Files under stages/ that a stage's command runs, relative to the root. Templates and examples a module reads count with it."""
-    entry = re.search(r"-m (stages\.\w+)", command)
+def modules_of(command: str) -> set[str]:
+    """The files that a stage's command runs, relative to the root, without the plumbing."""
+    entry = re.search(r"-m stages\.(\w+)", command)
     assert entry, command
-    files = {p.relative_to(ROOT).as_posix() for p in closure(entry[1])}
-    if "stages/report.py" in files:
-        files |= {"stages/templates/report.html.j2", "stages/templates/report.md.j2"}
-    if "stages/agents/shots.py" in files:
-        files |= {f"stages/agents/examples/{env}.json" for env in ("alfworld", "webshop")}
-    if "stages/engines/kernel.py" in files:
-        files |= {f"stages/engines/{name}" for name in ("attention.cpp", "layers.cpp", "vectors.h")}
-    return sorted(files - PLUMBING)
+    files = set(closure(f"stages.{entry[1]}"))
+    for env in plugins.names("envs") if entry[1] in HOOKS else ():
+        part = HOOKS[entry[1]]
+        files |= closure(getattr(plugins.environment(env), part).partition(":")[0] if part else f"stages.envs.{env}")
+    return {path for file in files if not under(path := file.relative_to(ROOT).as_posix(), PLUMBING)}
 
 
-def main(argv: list[str]) -> None:
-    from ruamel.yaml import YAML
-
-    yaml = YAML()
-    yaml.width = 4096
-    yaml.indent(mapping=2, sequence=4, offset=2)
-    path = ROOT / "dvc.yaml"
-    text = yaml.load(path.read_text(encoding="utf-8"))
-    if argv == ["--write"]:
-        for stage in text["stages"].values():
-            data = [dep for dep in stage.get("deps", []) if not dep.startswith("stages/")]
-            stage["deps"] = [*data, *code_deps(stage["cmd"])]
-        with path.open("w", encoding="utf-8") as handle:
-            yaml.dump(text, handle)
-    for name in argv:
-        if name in text["stages"]:
-            print("\n".join(code_deps(text["stages"][name]["cmd"])))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+def under(path: str, folders: tuple[str, ...] | list[str]) -> bool:
+    """Whether a file is one of these, or lies below one of them."""
+    return any(path == folder or path.startswith(f"{folder}/") for folder in folders)

@@ -6,15 +6,20 @@ import dataclasses
 
 import pytest
 
-from stages.agents import AGENTS, get
+from stages.agents import get, spec
 from stages.agents.base import MAX_ACTION, Agent, Decision
-from stages.agents.react import REACT
 from stages.agents.shots import shots
-from stages.agents.stateact import STATEACT
+from stages.core import plugins
+from stages.core.plugins import PluginError
 from stages.core.records import Message
 from stages.envs.alfworld import TASK_TYPE
 
-ALL = pytest.mark.parametrize("agent", list(AGENTS.values()), ids=list(AGENTS))
+NAMES, ENVS = plugins.names("agents"), ("alfworld", "webshop")
+ALL = pytest.mark.parametrize(
+    "agent", [pytest.param(get(name, env), id=f"{name}-{env}") for name in NAMES for env in ENVS]
+)
+REACT, STATEACT = get("react", "alfworld"), get("stateact", "alfworld")
+EXAMPLES = {env: plugins.environment(env).examples for env in ENVS}
 STATE = {"Goal": "put a mug in shelf", "Location": "desk 1", "Inventory": "mug 1"}
 
 
@@ -41,7 +46,8 @@ def test_a_state_is_read_line_by_line() -> None:
     reply = "Goal: put a mug in shelf\nLocation: desk 1\nInventory: mug 1\nThink: I go\non.\nAction: go to shelf 1"
     assert STATEACT.parse(reply) == Decision("I go\non.", "go to shelf 1", STATE)
     assert STATEACT.parse("Location: desk 1\nAction: look").state == {"Location": "desk 1"}
-    assert STATEACT.parse("Selection: B01, red\nThink: a\nAction: click[Buy Now]").state == {"Selection": "B01, red"}
+    shopper = get("stateact", "webshop")
+    assert shopper.parse("Selection: B01, red\nThink: a\nAction: click[Buy Now]").state == {"Selection": "B01, red"}
 
 
 @ALL
@@ -89,19 +95,17 @@ def test_a_reply_that_goes_in_circles_is_read_at_once(agent: Agent, filler: str)
 @pytest.mark.parametrize("thought", ["", "I need a mug. Places: bed 1, desk 1.", "a: b"])
 def test_what_is_rendered_is_read_back(agent: Agent, thought: str) -> None:
     said = agent.parse(agent.render(thought, "take mug 1 from desk 1", STATE))
-    lines = agent.labels["alfworld"]
     assert said.action == "take mug 1 from desk 1" and not said.fault
-    assert said.thought == (thought if "Think" in lines else "")
-    assert said.state == {name: text for name, text in STATE.items() if name in lines}
+    assert said.thought == (thought if "Think" in agent.lines else "")
+    assert said.state == {name: text for name, text in STATE.items() if name in agent.lines}
 
 
 @ALL
-@pytest.mark.parametrize("env", ["alfworld", "webshop"])
-def test_the_instructions_name_every_line_of_a_reply(agent: Agent, env: str) -> None:
-    instructions = agent.prompt(env, "", ()).instructions
-    assert all(f"'{label}:'" in instructions for label in (*agent.labels[env], "Action"))
-    assert all(f"'{label}:'" in agent.correction(env) for label in (*agent.labels[env], "Action"))
-    other = {label for labels in STATEACT.labels.values() for label in labels} - set(agent.labels[env])
+def test_the_instructions_name_every_line_of_a_reply(agent: Agent) -> None:
+    instructions = agent.prompt("", ()).instructions
+    assert all(f"'{label}:'" in instructions for label in (*agent.lines, "Action"))
+    assert all(f"'{label}:'" in agent.correction() for label in (*agent.lines, "Action"))
+    other = {label for env in ENVS for label in get("stateact", env).lines} - set(agent.lines)
     assert not any(f"'{label}:'" in instructions for label in other)
 
 
@@ -117,30 +121,30 @@ def test_a_reply_stops_before_it_writes_the_observation_or_the_next_turn(agent: 
 
 @ALL
 def test_removing_hints_and_examples_is_dropping_parts(agent: Agent) -> None:
-    examples = shots("alfworld", "heat", 2)
-    full = agent.prompt("alfworld", "You are in a room.", ("Look first.", "Open it."), examples)
+    examples = shots(EXAMPLES["alfworld"], "heat", 2)
+    full = agent.prompt("You are in a room.", ("Look first.", "Open it."), examples)
     system, *middle, opening = full.messages()
     assert system.content.startswith(full.instructions) and system.content.endswith("\n- Look first.\n- Open it.")
     assert opening.role == "user" and opening.content.endswith("A new task begins.\n\nYou are in a room.")
     assert not any("Look first" in m.content for m in [*middle, opening])
     bare = dataclasses.replace(full, hints=(), shots=())
-    assert bare == agent.prompt("alfworld", "You are in a room.", ())
+    assert bare == agent.prompt("You are in a room.", ())
     assert bare.messages() == [Message("system", full.instructions), Message("user", "You are in a room.")]
 
 
-@ALL
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
     ("env", "category", "number"), [*[("alfworld", c, 2) for c in TASK_TYPE], ("webshop", "garden", 1)]
 )
-def test_examples_are_won_episodes_in_the_agents_own_form(agent: Agent, env: str, category: str, number: int) -> None:
-    examples = shots(env, category, number)
+def test_examples_are_won_episodes_in_the_agents_own_form(name: str, env: str, category: str, number: int) -> None:
+    agent, examples = get(name, env), shots(EXAMPLES[env], category, number)
     assert len({e.opening for e in examples}) == number
-    messages = agent.prompt(env, "now", (), examples).messages()[1:-1]
+    messages = agent.prompt("now", (), examples).messages()[1:-1]
     assert [m.role for m in messages[:2]] == ["user", "assistant"]
     for example in examples:
         for step in example.steps:
             read = agent.parse(agent.render(step.thought, step.action, step.state))
-            assert read.action == step.action and set(read.state) | {"Think"} >= set(agent.labels[env])
+            assert read.action == step.action and set(read.state) | {"Think"} >= set(agent.lines)
         ends = {"alfworld": ("You move the", "You turn on the"), "webshop": ("Your score (min 0.0, max 1.0): 1.0",)}[
             env
         ]
@@ -149,11 +153,14 @@ def test_examples_are_won_episodes_in_the_agents_own_form(agent: Agent, env: str
 
 
 def test_no_more_examples_than_there_are() -> None:
-    with pytest.raises(ValueError, match="3 examples asked for, but there are 2 for 'heat' on alfworld"):
-        shots("alfworld", "heat", 3)
+    with pytest.raises(ValueError, match=r"3 examples asked for, but .*/alfworld/examples\.json has 2 for 'heat'"):
+        shots(EXAMPLES["alfworld"], "heat", 3)
 
 
 def test_agents_are_found_by_name() -> None:
-    assert get("react") is AGENTS["react"]
-    with pytest.raises(KeyError, match=r"unknown agent 'reakt'; known: .*react"):
-        get("reakt")
+    assert get("react", "alfworld") == Agent("react", plugins.environment("alfworld").interface, {"Think": ""})
+    assert [spec(name).title for name in ("act", "react", "stateact")] == ["Act", "ReAct", "StateAct"]
+    with pytest.raises(PluginError, match=r"there is no agent 'reakt' in stages/agents, only .*react"):
+        get("reakt", "alfworld")
+    with pytest.raises(PluginError, match=r"there is no environment 'alfwurld' in stages/envs, only alfworld"):
+        get("react", "alfwurld")

@@ -13,16 +13,16 @@ import pytest
 from official_games import alter, content_of, game_of, goals, of_release_1, of_release_2, write_official
 
 from stages import panels as stage
-from stages.core.params import AlfworldPanels, OfficialAlfworld, load
-from stages.curation.gates import goal_of
-from stages.envs.alfworld import CATEGORY, TASK_TYPE
+from stages.core.params import load
+from stages.envs.alfworld import CATEGORY, ENVIRONMENT, TASK_TYPE
 from stages.envs.alfworld.engine import Engine, Frame
 from stages.envs.alfworld.environment import AlfworldEnvironment
 from stages.envs.base import EnvironmentFault
-from stages.envs.panel import PanelError, load_panel, panel_source
+from stages.envs.panel import STUDY, PanelError, load_panel, panel_names, panel_sha256, panel_source
 from stages.panelling.alfworld import official_panels
 from stages.panelling.alfworld.generator import Goal
 from stages.panelling.alfworld.official import OfficialGame, draw, find_root, read_games
+from stages.panelling.alfworld.settings import AlfworldPanels, OfficialAlfworld
 
 SHARED = goals("heat", 1)[0]  # a train goal that a measured split has too
 SPLITS = {
@@ -41,7 +41,17 @@ def settings(folder: Path | None, **changes: Any) -> AlfworldPanels:
 
 
 def build(folder: Path, out: Path, cache: Path, **changes: Any) -> None:
-    official_panels.build_panels(settings(folder, **changes), out, cache, folder / "downloads")
+    """All panels, those of the warm-up among them."""
+    official_panels.build_panels(settings(folder, **changes), out, cache, folder / "downloads", SIZES)
+
+
+def run_stage(folder: Path, cache: Path, out: Path, monkeypatch: pytest.MonkeyPatch, **limit: int) -> str:
+    """The stage `panels` on the games of a folder, below `out`."""
+    committed = load(Path(__file__).parents[1] / "params.yaml")
+    panels = committed.panels.model_copy(update={"alfworld": settings(folder)})
+    monkeypatch.setattr(stage, "CACHE", cache)
+    monkeypatch.setattr(stage, "load", lambda: committed.model_copy(update={"panels": panels, "limit": limit}))
+    return stage.run("alfworld", out)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +102,8 @@ def test_drawn_panels_have_their_sizes_and_share_no_goal(built: Path) -> None:
     for name, tasks in panels.items():
         assert [t.spec["game"] for t in tasks] == sorted(t.spec["game"] for t in tasks)
         for task in tasks:
-            assert owner.setdefault(goal_of(task), name) == name
+            goal = tuple(task.spec[key] for key in ENVIRONMENT.same_goal)
+            assert owner.setdefault(goal, name) == name
 
 
 def test_a_task_says_what_generated_ones_say(built: Path, data: Path) -> None:
@@ -128,30 +139,47 @@ def test_the_same_games_give_the_same_bytes_in_whatever_order_they_were_written(
 
 
 def test_the_stage_builds_what_the_settings_name(
-    data: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, built: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stage, "PANELS", tmp_path / "panels")
-    monkeypatch.setattr(stage, "CACHE", cache.parent)
-    panels = load(Path(__file__).parents[1] / "params.yaml").panels
-    monkeypatch.setattr("stages.panelling.alfworld.official_panels.start_games", lambda *_: None)
-    stage.build(panels.model_copy(update={"alfworld": settings(data)}), "alfworld")
-    assert panel_source(tmp_path / "panels" / "alfworld").startswith("official (json_2.1.2; ")
+    assert run_stage(data, cache, tmp_path, monkeypatch) == "alfworld: train 3, dev 2, test 2, test_seen 2"
+    assert panel_source(tmp_path / "alfworld").startswith("official (json_2.1.2; ")
+    for panel in STUDY:
+        assert load_panel(tmp_path / "alfworld", panel) == load_panel(built, panel)
 
 
-def test_games_that_cannot_be_played_are_all_named_and_leave_what_was_there(tmp_path: Path, cache: Path) -> None:
+def test_a_limit_keeps_a_panels_first_games(
+    data: Path, built: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_stage(data, cache, tmp_path, monkeypatch, train=2, test_seen=1, test=99)
+    for panel, size in {"train": 2, "dev": 2, "test": 2, "test_seen": 1}.items():
+        (tasks, sha256), (whole, whole_sha256) = load_panel(tmp_path / "alfworld", panel), load_panel(built, panel)
+        assert tasks == whole[:size]
+        assert sha256 == panel_sha256(whole[:size])
+        assert (sha256 != whole_sha256) == (panel in ("train", "test_seen"))
+    games = {p.relative_to(tmp_path / "alfworld").as_posix() for p in tmp_path.rglob("*.tw-pddl")}
+    names = panel_names(tmp_path / "alfworld")
+    assert games == {t.spec["game"] for name in names for t in load_panel(tmp_path / "alfworld", name)[0]}
+
+
+def test_games_that_cannot_be_played_are_all_named_and_leave_what_was_there(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root, _ = own(tmp_path)
     first, second = sorted(root.glob("valid_unseen/*/*/game.tw-pddl"))
     problem = json.loads(first.read_text())["pddl_problem"]
     won = "(:goal (exists (?a - agent ?l - location) (atLocation ?a ?l)))\n)"
     alter(first, pddl_problem=problem.split("(:goal")[0] + won)
     alter(second, pddl_problem=problem.replace("(atLocation", "(atNowhere"))
-    out = tmp_path / "alfworld"
-    out.mkdir()
+    out = tmp_path / "panels" / "alfworld"
+    out.mkdir(parents=True)
+    (out / "earlier").write_text("stays")
     with pytest.raises(EnvironmentFault, match=r"2 of \d+ games can't be played") as error:
-        build(root, out, cache)
+        run_stage(root, cache, tmp_path / "panels", monkeypatch)
     assert f"{first.relative_to(root)}: the game is won before it begins" in str(error.value)
     assert f"{second.relative_to(root)}: the game does not start" in str(error.value)
-    assert list(out.iterdir()) == []
+    assert [p.relative_to(tmp_path / "panels").as_posix() for p in (tmp_path / "panels").rglob("*") if p.is_file()] == [
+        "alfworld/earlier"
+    ]
 
 
 # Both grammars

@@ -6,6 +6,7 @@ import pytest
 from household import hint_of
 
 from stages.core.records import BankEntry, Hint
+from stages.hinting.alfworld.rules import TIERS
 from stages.hinting.bank import build_bank, normalise
 from stages.retrieval.retriever import Retrieved, Retriever
 
@@ -25,7 +26,7 @@ def test_normalised_texts_forget_case_numbers_and_signs() -> None:
 
 def test_near_duplicates_merge_under_the_most_frequent_wording() -> None:
     given = hints(SEARCH_TOO, 3) + hints(SEARCH, 2) + hints(OPEN, 1)
-    first, second = build_bank(given, 0.85)
+    first, second = build_bank(given, 0.85, TIERS)
     assert (first.text, first.count, first.rank) == (SEARCH_TOO, 5, 1)
     assert (second.text, second.count, second.rank) == (OPEN, 1, 2)
     assert first.hint_ids == sorted(hint.hint_id for hint in given[:5])
@@ -33,33 +34,33 @@ def test_near_duplicates_merge_under_the_most_frequent_wording() -> None:
 
 
 def test_the_ratio_decides_what_is_near() -> None:
-    assert [e.count for e in build_bank(hints(SEARCH, 2) + hints(SEARCH_TOO, 1), 0.99)] == [2, 1]
+    assert [e.count for e in build_bank(hints(SEARCH, 2) + hints(SEARCH_TOO, 1), 0.99, TIERS)] == [2, 1]
 
 
 def test_different_placeholders_are_different_lessons() -> None:
     under = "Carry {object} to the place of {desklamp} and use it."
-    assert len(build_bank(hints(under, 1) + hints(under.replace("desk", "floor"), 1), 0.5)) == 2
+    assert len(build_bank(hints(under, 1) + hints(under.replace("desk", "floor"), 1), 0.5, TIERS)) == 2
 
 
 def test_categories_are_kept_apart_and_ranked_alone() -> None:
-    bank = build_bank(hints(SEARCH, 1, "put") + hints(SEARCH, 2, "clean") + hints(OPEN, 3, "clean"), 0.85)
+    bank = build_bank(hints(SEARCH, 1, "put") + hints(SEARCH, 2, "clean") + hints(OPEN, 3, "clean"), 0.85, TIERS)
     assert [(e.category, e.rank, e.count) for e in bank] == [("clean", 1, 3), ("clean", 2, 2), ("put", 1, 1)]
     assert len({e.entry_id for e in bank}) == 3
 
 
 def test_a_proven_tool_outranks_frequent_advice_then_count_then_text() -> None:
     given = hints(OPEN, 5) + hints(SEARCH, 5) + hints(TOOL, 1, rule="tool_verified")
-    assert [e.text for e in build_bank(given, 0.85)] == [TOOL, OPEN, SEARCH]
+    assert [e.text for e in build_bank(given, 0.85, TIERS)] == [TOOL, OPEN, SEARCH]
 
 
 def test_the_order_of_the_hints_does_not_matter() -> None:
     given = hints(SEARCH_TOO, 2) + hints(SEARCH, 2) + hints(OPEN, 1)
-    assert build_bank(given, 0.85) == build_bank(given[::-1], 0.85)
+    assert build_bank(given, 0.85, TIERS) == build_bank(given[::-1], 0.85, TIERS)
 
 
 def bank_of_three() -> list[BankEntry]:
     zap = hints(OPEN, 4) + hints(SEARCH, 3) + hints(TOOL, 1, rule="tool_verified")
-    return build_bank(zap + hints(SEARCH, 2, "put"), 0.85)
+    return build_bank(zap + hints(SEARCH, 2, "put"), 0.85, TIERS)
 
 
 def test_rag_takes_the_categorys_first() -> None:

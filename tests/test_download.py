@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from official_games import goals, write_official
 
-from stages.core.params import AlfworldPanels, OfficialAlfworld
 from stages.envs.panel import PanelError, load_panel
 from stages.panelling.alfworld import official_panels
+from stages.panelling.alfworld.settings import AlfworldPanels, OfficialAlfworld
 from stages.panelling.download import DownloadError, fetch, pin, unpack
 
 CONTENT = bytes(range(256)) * 4000

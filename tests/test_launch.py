@@ -36,7 +36,7 @@ RECIPE: dict[str, Any] = {
     "epochs": 2,
     "learning_rate": 2e-3,
     "schedule": "cosine",
-    "rise": 0.05,
+    "warmup_ratio": 0.05,
     "weight_decay": 0.0,
     "label_smoothing": 0.0,
     "batch_size": 1,
@@ -258,7 +258,7 @@ def project(room: Path, tiny_llama: Path, tmp_path: Path) -> Path:
 
 
 def stage(project: Path) -> subprocess.Popen[str]:
-    command = ["stages.students", "--env", "alfworld", "--agent", "react", "--arm", "sft", "--seed", "0"]
+    command = ["stages.students", "--cell", "alfworld_react", "--arm", "sft", "--seed", "0"]
     return subprocess.Popen(
         [sys.executable, "-m", *command], cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

@@ -14,15 +14,19 @@ import pytest
 from household import Household, play, task_of
 
 import stages.lessons as stage
-from stages.agents.react import REACT
+from stages import agents
+from stages.core.params import Cell
 from stages.core.records import Episode, Lesson, Message, Turn, read, write
 from stages.curation import gates, leaks
 from stages.curation.gates import Evidence, GateError, check
 from stages.curation.lessons import Limits, build_lessons, conversation
+from stages.envs.alfworld import ENVIRONMENT
 from stages.envs.base import Task
 from stages.envs.panel import load_panel, write_panels
 from stages.models.chat import IGNORED, Encoded
 
+CELL = Cell("alfworld_react")
+REACT = agents.get("react", "alfworld")
 HOME = Household({"box 1": ["egg 1"], "shelf 1": []})
 WIN = ["go to box 1", "take egg 1 from box 1", "go to shelf 1", "move egg 1 to shelf 1"]
 HINT = "To zap {object}: take it, go to {zapper}, then 'zap {object} with {zapper}' at once."
@@ -70,7 +74,7 @@ def test_a_lesson_is_the_conversation_without_hints() -> None:
     (lesson,), dropped = build(episode)
     system, opening, *turns = lesson.messages
     assert dropped == {}
-    assert system == REACT.prompt("alfworld", episode.opening, ()).messages()[0]
+    assert system == REACT.prompt(episode.opening, ()).messages()[0]
     assert opening == Message("user", episode.opening)
     assert [m.content for m in turns[::2]] == [turn.reply for turn in episode.turns]
     assert [m.content for m in turns[1::2]] == [turn.observation for turn in episode.turns[:-1]]
@@ -132,7 +136,8 @@ def task(panel: str, **changes: Any) -> Task:
 
 def evidence(episode: Episode, **changes: Any) -> Evidence:
     own = task_of(HOME)
-    given = Evidence({episode.episode_id: episode}, {own.task_id: own}, [task("test")], encode, decode, 6, 5000)
+    goal = ENVIRONMENT.same_goal
+    given = Evidence({episode.episode_id: episode}, {own.task_id: own}, [task("test")], goal, encode, decode, 6, 5000)
     return replace(given, **changes)
 
 
@@ -275,11 +280,11 @@ def data_with(tmp_path: Path, *episodes: Episode) -> Path:
 
 def test_the_stage_writes_lessons_and_gates(tmp_path: Path) -> None:
     data = data_with(tmp_path, hinted(), hinted(WIN[:2]), hinted(["fly", "fly", *WIN]))
-    line = stage.run("alfworld", "react", "distilled", SETTINGS, CharacterTokenizer(), data)
+    line = stage.run(CELL, "distilled", SETTINGS, CharacterTokenizer(), data)
     out = data / "lessons/alfworld_react_distilled"
     report = json.loads((out / "gates.json").read_text())
     (lesson,) = read(out / "lessons.parquet", Lesson)
-    assert line == "lessons: arm distilled: 1 kept of 3 episodes; dropped: failure 1, refused 1"
+    assert line == "alfworld_react, distilled: 1 kept of 3 episodes; dropped: failure 1, refused 1"
     assert report["dropped"] == {"failure": 1, "refused": 1}
     assert (report["schema_version"], report["kept"]) == (1, 1)
     assert report["gates"]["only_replies_trained"] == {"checked": 1, "failed": 0}
@@ -290,7 +295,7 @@ def test_the_stage_writes_lessons_and_gates(tmp_path: Path) -> None:
 def test_the_sft_arm_reads_the_rollouts(tmp_path: Path) -> None:
     data = data_with(tmp_path, play(HOME, WIN))
     (data / "teacher").rename(data / "rollouts")
-    stage.run("alfworld", "react", "sft", SETTINGS, CharacterTokenizer(), data)
+    stage.run(CELL, "sft", SETTINGS, CharacterTokenizer(), data)
     (lesson,) = read(data / "lessons/alfworld_react_sft/lessons.parquet", Lesson)
     assert (lesson.arm, lesson.hint_ids) == ("sft", [])
 
@@ -301,7 +306,7 @@ def test_no_success_is_one_error_that_changes_nothing(tmp_path: Path) -> None:
     kept.parent.mkdir(parents=True)
     kept.write_text("as before")
     with pytest.raises(stage.LessonError, match=r"none of 1 episodes gives a lesson \(failure 1\).*longer warm-up"):
-        stage.run("alfworld", "react", "distilled", SETTINGS, CharacterTokenizer(), data)
+        stage.run(CELL, "distilled", SETTINGS, CharacterTokenizer(), data)
     assert kept.read_text() == "as before"
 
 
@@ -311,7 +316,7 @@ def test_a_failed_gate_changes_nothing(tmp_path: Path) -> None:
     panels = {"train": [task_of(HOME)], "dev": [twin], "test": [task("test")]}
     write_panels(data / "panels/alfworld", "alfworld", "made up", panels)
     with pytest.raises(GateError, match="no_measured_goal: 1 of 1"):
-        stage.run("alfworld", "react", "distilled", SETTINGS, CharacterTokenizer(), data)
+        stage.run(CELL, "distilled", SETTINGS, CharacterTokenizer(), data)
     assert not (data / "lessons").exists()
 
 
@@ -321,10 +326,10 @@ def test_lessons_are_held_against_the_seen_test_games_too(tmp_path: Path) -> Non
     panels = {"train": [task_of(HOME)], "dev": [task("dev")], "test": [task("test")], "test_seen": [twin]}
     write_panels(data / "panels/alfworld", "alfworld", "made up", panels)
     with pytest.raises(GateError, match="no_measured_goal: 1 of 1"):
-        stage.run("alfworld", "react", "distilled", SETTINGS, CharacterTokenizer(), data)
+        stage.run(CELL, "distilled", SETTINGS, CharacterTokenizer(), data)
 
 
 def test_episodes_of_another_panel_are_refused(tmp_path: Path) -> None:
     data = data_with(tmp_path, hinted(panel="test"))
     with pytest.raises(stage.LessonError, match="not played on the train panel"):
-        stage.run("alfworld", "react", "distilled", SETTINGS, CharacterTokenizer(), data)
+        stage.run(CELL, "distilled", SETTINGS, CharacterTokenizer(), data)

@@ -14,7 +14,7 @@ import yaml
 from fake_study import SHA, TASKS, broken, entry, episode, hint, lesson, run
 
 from stages import metrics
-from stages.core.params import Settings, Withheld, load
+from stages.core.params import Settings, load
 from stages.core.records import BankEntry, Episode, Hint, Lesson, write
 from stages.envs.base import Task
 from stages.envs.panel import load_panel, write_panels
@@ -75,7 +75,8 @@ def test_no_success_has_no_price_and_nothing_withheld_no_rate() -> None:
 def test_webshop_has_a_score_and_unparsable_turns_are_counted() -> None:
     silent = [dataclasses.replace(t, action="") for t in episode("base", "t", "put", True).turns]
     episodes = run("base", known, env="webshop", turns=silent)
-    row = system_row([dataclasses.replace(e, reward=0.25) for e in episodes], STUDY, "")
+    graded = dataclasses.replace(STUDY, graded=True)
+    row = system_row([dataclasses.replace(e, reward=0.25) for e in episodes], graded, "")
     assert row.score == 25.0
     assert row.unparsable_rate == 1.0
 
@@ -135,7 +136,8 @@ def test_holm_covers_all_but_the_primary_contrast() -> None:
 def test_the_primary_contrast_belongs_to_the_test_panel_and_the_environments_metric() -> None:
     dev = contrast_rows([run("sft", known, "dev"), run("distilled", everything, "dev")], 100, 3)
     assert not any(r.primary for r in dev)
-    shop = contrast_rows([run("sft", known, env="webshop"), run("distilled", everything, env="webshop")], 100, 3)
+    runs = [run("sft", known, env="webshop"), run("distilled", everything, env="webshop")]
+    shop = contrast_rows(runs, 100, 3, graded=True)
     assert [r.metric for r in shop if r.primary] == ["score"]
     assert find(shop, "distilled", "sft", "score").difference == 50.0
 
@@ -215,8 +217,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A small finished study: panels, episodes of six systems on two panels, hints, lessons and their gates."""
     settings = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
     settings["axes"] = {
-        "env": ["alfworld", "webshop"],
-        "cell": [{"env": "alfworld", "agent": "react"}],
+        "cell": ["alfworld_react"],
         "arm": ["sft", "distilled"],
         "seed": [0],
         "retrieval": ["rag"],
@@ -224,6 +225,8 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     settings["evaluate"] = {"panels": ["dev", "test"]}
     settings["stats"]["bootstrap"] = 200
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["metrics"])
+    Path("dvc.yaml").touch()
     Path("params.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     folder = Path("data/panels/alfworld")
     folder.mkdir(parents=True)
@@ -330,11 +333,19 @@ def settings_with(settings: Settings, **sections: Any) -> Settings:
 
 def test_a_warmup_that_is_off_withholds_nothing() -> None:
     settings = load()
-    warmup = settings.warmup.model_copy(update={"enabled": True, "withheld": Withheld(alfworld=["heat"])})
+    warmup = settings.warmup.model_copy(update={"enabled": True, "withheld": {"alfworld": ["heat"]}})
     on = metrics.study_of("alfworld", settings_with(settings, warmup=warmup), "generated")
     assert (on.withheld, on.strength, on.panel_source) == (("heat",), "full", "generated")
     off = settings_with(settings, warmup=warmup.model_copy(update={"enabled": False}))
-    assert metrics.study_of("alfworld", off, "official") == Study((), "", "official", on.hint_basis)
+    assert metrics.study_of("alfworld", off, "official") == Study((), "", "official", hint_basis=on.hint_basis)
+
+
+def test_rewards_are_graded_where_the_environment_says_so() -> None:
+    settings = load()
+    assert {env: metrics.study_of(env, settings, "").graded for env in ("alfworld", "webshop")} == {
+        "alfworld": False,
+        "webshop": True,
+    }
 
 
 def test_what_the_hint_writer_saw_stands_beside_the_figures() -> None:

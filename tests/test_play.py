@@ -15,7 +15,7 @@ from ladder import FakeEngine, World, task, up
 from little_shop import WANTED, LittleShop
 from structure import ROOT
 
-from stages.__main__ import main
+from stages.commands.main import main
 from stages.commands.play import complete_from
 from stages.core.records import SCHEMA_VERSION, BankEntry, write
 from stages.engines.base import Reply
@@ -31,7 +31,8 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     """A project folder with a dev panel of ladders, a base model's identity and a bank of two hints."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
     Path("data/base/model").mkdir(parents=True)
     identity = {"source": "tiny", "weights_sha256": "ab" * 32}
     Path("data/base/model/identity.json").write_text(json.dumps(identity), encoding="utf-8")
@@ -64,7 +65,7 @@ def play(monkeypatch: pytest.MonkeyPatch) -> Command:
 def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     """Stands in for the model that params.yaml names."""
     fake = FakeEngine(up)
-    monkeypatch.setattr("stages.commands.watch.open_engine", lambda settings, agent, adapter: fake)
+    monkeypatch.setattr("stages.commands.watch.open_engine", lambda settings, cell, adapter: fake)
     return fake
 
 

@@ -9,7 +9,8 @@ import pytest
 from household import Household, play, task_of
 
 from stages.core.records import read, write
-from stages.hinting.alfworld.probe import ProbeRecord, probe
+from stages.hinting.alfworld.probe import probe
+from stages.hinting.base import ProbeRecord
 
 ROOM = {"table 1": ["mug 1"], "box 1": ["egg 1"], "tub 1": [], "zapper 1": [], "shelf 1": []}
 TOOLS = {"wet": "tub 1", "zap": "zapper 1"}

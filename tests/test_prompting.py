@@ -11,6 +11,7 @@ import pytest
 from ladder import AGENT, CODE, IDENTITY, NO_HINTS, PLAY, FakeEngine, World, count, own_category, play, task, up
 
 from stages.agents.shots import shots
+from stages.core import plugins
 from stages.core.records import SCHEMA_VERSION, BankEntry, Message
 from stages.envs.alfworld import TASK_TYPE
 from stages.envs.alfworld.instruction import read_category
@@ -31,8 +32,8 @@ def test_examples_stand_between_the_system_message_and_the_opening(tmp_path: Pat
     engine = FakeEngine(up)
     settings = dataclasses.replace(PLAY, shots=2)
     [episode] = play(tmp_path, [task(1)], World(), engine, settings=settings)
-    examples = shots("alfworld", "put", 2)
-    assert engine.prompts[0] == AGENT.prompt("alfworld", episode.opening, (), examples).messages()
+    examples = shots(plugins.environment("alfworld").examples, "put", 2)
+    assert engine.prompts[0] == AGENT.prompt(episode.opening, (), examples).messages()
     assert len(engine.prompts[0]) == 2 + sum(2 * len(e.steps) for e in examples)
     assert all(a.role != b.role for a, b in pairwise(engine.prompts[0]))
     assert episode.prompt_tokens == sum(count(m.content) for prompt in engine.prompts for m in prompt)
@@ -50,13 +51,13 @@ def test_an_unreadable_reply_is_answered_once_with_a_request_for_another(tmp_pat
         ("", False, True),
     ]
     assert [t.observation for t in episode.turns] == [
-        AGENT.correction("alfworld"),
+        AGENT.correction(),
         "You stand on rung 1.",
-        AGENT.correction("alfworld"),
+        AGENT.correction(),
         "Nothing happens.",
         "You stand on rung 2.",
     ]
-    assert engine.prompts[1][-2:] == [Message("assistant", MUMBLE), Message("user", AGENT.correction("alfworld"))]
+    assert engine.prompts[1][-2:] == [Message("assistant", MUMBLE), Message("user", AGENT.correction())]
     assert (episode.success, episode.steps, episode.refused) == (True, 5, 3)
 
 

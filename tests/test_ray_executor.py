@@ -30,7 +30,7 @@ from structure import ROOT
 from test_journal import finished, wait_for
 
 from stages.cluster.ray import RayFault, share_of_cpus
-from stages.core.params import parse
+from stages.core.params import Cell, parse
 from stages.engines.base import Engine, EngineFault
 from stages.envs.base import Task
 from stages.envs.panel import write_panels
@@ -213,7 +213,7 @@ def test_a_stage_makes_the_same_records_on_this_machines_own_cluster(
     runs = {}
     for executor in ("local", "ray"):
         values["runner"]["executor"] = executor
-        runner = Runner(parse(values, "test"), "alfworld", "react", System("base"))
+        runner = Runner(parse(values, "test"), Cell("alfworld_react"), System("base"))
         runs[executor], facts = runner.play("train")
         assert (facts["episodes"], facts["resumed"], facts["machine_failures"]) == (4, 0, 0)
         runner.write(Path(f"data/{executor}"), "rollouts", runs[executor], facts)

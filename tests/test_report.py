@@ -66,9 +66,16 @@ def whole_study() -> list[list[Episode]]:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
     write_metrics(tmp_path / "metrics", whole_study(), [funnel()])
-    return tmp_path
+    return at_the_root(tmp_path, monkeypatch)
+
+
+def at_the_root(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder as the project's root, where the stage is started."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("sys.argv", ["report"])
+    (folder / "dvc.yaml").touch()
+    return folder
 
 
 def cell_of(folder: Path) -> Cell:
@@ -206,7 +213,7 @@ def test_the_funnels_stations_follow_its_counts() -> None:
 
 
 def test_one_system_alone_and_no_funnel_make_a_report_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+    at_the_root(tmp_path, monkeypatch)
     write_metrics(tmp_path / "metrics", [run("base", lambda t, c: False)], [], Study())
     assert report.main() == 0
     text = (tmp_path / "report/index.html").read_text(encoding="utf-8")
@@ -217,7 +224,7 @@ def test_one_system_alone_and_no_funnel_make_a_report_too(tmp_path: Path, monkey
 
 
 def test_seeds_are_told_apart_and_weaker_evidence_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+    at_the_root(tmp_path, monkeypatch)
     runs = [run(arm, known, seed=seed) for arm in ("sft", "distilled") for seed in (0, 1)]
     write_metrics(tmp_path / "metrics", runs, [], dataclasses.replace(STUDY, strength="hinted_only"))
     assert report.main() == 0
@@ -229,7 +236,7 @@ def test_seeds_are_told_apart_and_weaker_evidence_is_named(tmp_path: Path, monke
 
 
 def test_machine_failures_are_told_and_text_is_escaped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+    at_the_root(tmp_path, monkeypatch)
     episodes = run("base", known, model="<b>tiny</b>")
     write_metrics(tmp_path / "metrics", [[broken(episodes[0]), *episodes[1:]]], [])
     assert report.main() == 0

@@ -64,7 +64,7 @@ def test_token_counts_are_sums_over_the_turns(tmp_path: Path) -> None:
 def test_a_conversation_grows_by_reply_and_observation(tmp_path: Path) -> None:
     engine = FakeEngine(up)
     [episode] = play(tmp_path, [task(1)], World(), engine)
-    start = AGENT.prompt("alfworld", episode.opening, ()).messages()
+    start = AGENT.prompt(episode.opening, ()).messages()
     assert engine.prompts[0] == start
     assert engine.prompts[1] == [*start, Message("assistant", up(start)), Message("user", "You stand on rung 1.")]
 

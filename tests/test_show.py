@@ -12,7 +12,7 @@ import pytest
 from fake_study import SHA, broken, episode
 from household import hint_of
 
-from stages.__main__ import main
+from stages.commands.main import main
 from stages.core.records import SCHEMA_VERSION, BankEntry, Episode, Hint, Part, write
 
 Command = Callable[..., str]
@@ -26,6 +26,7 @@ def of(system: str, ident: str, task: str, success: bool, **changes: object) -> 
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Base and two students on two tasks of the test panel, base on the train panel, and the teacher there, with a bank."""
     monkeypatch.chdir(tmp_path)
+    Path("dvc.yaml").touch()
     monkeypatch.setenv("COLUMNS", "140")
     base = [of("base", "aa11", "heat-0", False), of("base", "aa22", "heat-1", True)]
     students = [[of("sft", f"{s}{n}", f"heat-{n}", True, seed=s) for n in (0, 1)] for s in (5, 6)]

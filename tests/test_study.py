@@ -9,7 +9,7 @@ import pytest
 from ladder import FakeEngine, World, task, up
 from structure import ROOT
 
-from stages.core.params import load
+from stages.core.params import Cell, load
 from stages.core.records import Episode, read
 from stages.envs.panel import load_panel, write_panels
 from stages.runner import study
@@ -28,12 +28,12 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     write_panels(Path("data/panels/alfworld"), "alfworld", "generated", panels)
     world = World()
     monkeypatch.setattr(study, "make", lambda env, root: world.make())
-    monkeypatch.setattr(study, "open_engine", lambda settings, agent, adapter: FakeEngine(up))
+    monkeypatch.setattr(study, "open_engine", lambda settings, cell, adapter: FakeEngine(up))
     return world
 
 
 def runner() -> Runner:
-    return Runner(load(ROOT / "params.yaml"), "alfworld", "react", System("base"))
+    return Runner(load(ROOT / "params.yaml"), Cell("alfworld_react"), System("base"))
 
 
 def test_panels_are_played_together_and_kept_apart(world: World) -> None:
@@ -66,9 +66,9 @@ def test_where_a_server_is_does_not_make_other_episodes_and_its_model_does(world
         engine = settings.engine.model_copy(
             update={"kind": "server", "server": settings.engine.server.model_copy(update=server)}
         )
-        return Runner(settings.model_copy(update={"engine": engine}), "alfworld", "react", System("base")).play("dev")[
-            1
-        ]["resumed"]
+        return Runner(settings.model_copy(update={"engine": engine}), Cell("alfworld_react"), System("base")).play(
+            "dev"
+        )[1]["resumed"]
 
     assert resumed(model="small") == 0
     assert resumed(model="small", url="http://elsewhere/v1", key_variable="OTHER", timeout=1.0, retries=0) == 2

@@ -13,7 +13,7 @@ from flops import Decoder
 from flops import training as training_flops
 from structure import ROOT
 
-from stages.core.params import Cell, Settings, load
+from stages.core.params import Settings, load
 from stages.core.records import Episode, Lesson, write
 
 SMALL = Decoder(layers=2, width=8, heads=2, kv_heads=1, head_dim=4, inner=16, words=50)
@@ -23,7 +23,7 @@ SMALL = Decoder(layers=2, width=8, heads=2, kv_heads=1, head_dim=4, inner=16, wo
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.chdir(tmp_path)
     found = load(ROOT / "params.yaml")
-    axes = found.axes.model_copy(update={"cell": [Cell(env="alfworld", agent="react")], "seed": [0, 1]})
+    axes = found.axes.model_copy(update={"cell": ["alfworld_react"], "seed": [0, 1]})
     return found.model_copy(update={"axes": axes})
 
 

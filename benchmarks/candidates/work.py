@@ -19,7 +19,7 @@ from pathlib import Path
 from stages.core.records import Demo, Message, read
 from stages.engines.base import Engine
 
-DEMOS = Path("data/demos/alfworld_react.parquet")
+DEMOS = Path("data/demos/alfworld/react.parquet")
 REPLY = 32  # tokens; a demonstration's reply has 34 on average
 CONTEXT = 2048
 

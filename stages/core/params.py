@@ -12,31 +12,23 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
+from pydantic import AfterValidator, Field, ValidationError, create_model, model_validator
 
 from stages.core import plugins
 from stages.core.plugins import PluginError
 from stages.core.process import Fault
+from stages.core.sections import Count, Panels, Positive, Section
 
 PARAMS = Path("params.yaml")
 
-Level = Literal["ok", "note", "fault"]
 Arm = Literal["sft", "distilled"]
 Retrieval = Literal["rag", "constant", "random"]
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[int, Field(gt=0)]
-Count = Annotated[int, Field(ge=0)]
 
 
 class SettingsError(Fault, ValueError):
     """params.yaml asks for something unknown or impossible; the message lists every fault with its key."""
-
-
-class Section(BaseModel):
-    """Settings that belong together: frozen, and nothing unknown among them."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
 
 
 class Cell(str):
@@ -89,44 +81,6 @@ class Axes(Section):
     def envs(self) -> list[str]:
         """The environments of all cells, each once."""
         return list(dict.fromkeys(cell.env for cell in self.cells))
-
-
-class PanelSettings(Section):
-    """An environment's section below `panels`: where its tasks come from. Every environment extends it."""
-
-    source: str
-
-    @property
-    def measured(self) -> tuple[str, ...]:
-        """The panels that systems are measured on."""
-        return ("dev", "test")
-
-    def size(self, panel: str) -> int:
-        """How many tasks a panel has; `warmup` are those that demonstrations are made of, 0 where there are none."""
-        raise NotImplementedError
-
-    def inspect(self) -> list[tuple[Level, str]]:
-        """What the doctor says of the data that these settings need."""
-        return [("ok", f"tasks are {self.source}")]
-
-
-class Panels(Section):
-    """The environments' sections, by their names."""
-
-    def __getitem__(self, env: str) -> PanelSettings:
-        found: PanelSettings = getattr(self, env)
-        return found
-
-    @property
-    def envs(self) -> list[str]:
-        return list(type(self).model_fields)
-
-
-def filled(sizes: Mapping[Any, Mapping[Any, int]]) -> None:
-    """Raise ValueError when a panel that is played has no task."""
-    for panel in ("train", "dev", "test"):
-        if sum(sizes.get(panel, {}).values()) == 0:
-            raise ValueError(f"panel {panel!r} is empty: give it at least one task in sizes.{panel}")
 
 
 class Model(Section):

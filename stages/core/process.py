@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import logging
 import os
 import signal
 import sys
@@ -54,6 +55,8 @@ def hush_libraries() -> None:
     """Keep libraries' notes on their own future off the terminal: nobody who runs a stage can act on them."""
     for category in (FutureWarning, DeprecationWarning):
         warnings.filterwarnings("ignore", category=category, module=_LIBRARIES)
+    # It misses an optional kernel of its own at every import, also where nothing is quantised.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 def die_with_parent() -> None:

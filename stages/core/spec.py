@@ -28,7 +28,7 @@ class EnvSpec:
     Parts that cost an import, or that no playing stage may depend on, are named as `module:attribute`:
 
     - `environment`: a class with the methods of `stages.envs.base.Environment`, made with (panel folder, cache folder);
-    - `settings`: the model of its section `panels.<name>` in params.yaml (`stages.core.params.PanelSettings`);
+    - `settings`: the model of its section `panels.<name>` in params.yaml (`stages.core.sections.PanelSettings`);
     - `panels`: writes its panels; see `stages.panels`;
     - `categories_read`: given the panel folder, what reads a task's category from its instruction alone;
     - `demonstrations`: plays the warm-up tasks, see `stages.demos`; empty for an environment that no warm-up teaches;

@@ -8,7 +8,6 @@ multiply bf16 natively all is in fp32 until it is saved.
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,7 +63,7 @@ def _config(recipe: Training, seed: int, folder: str) -> Any:
         logging_first_step=True,  # so that the shortest run has a curve
         save_strategy="no",
         report_to=[],
-        disable_tqdm=None if os.isatty(2) else True,
+        disable_tqdm=True,  # training has a bar of its own
     )
     # A process has one GPU; more of them are for `launch`, and not for DataParallel, whose copies of a model would share one's loss.
     config._n_gpu = min(config.n_gpu, 1)
@@ -106,8 +105,10 @@ def train(base: Path, examples: Sequence[Encoded], recipe: Training, seed: int, 
     every process trains on its share of each step, and the first one writes.
     """
     from peft import LoraConfig
+    from transformers import PrinterCallback
 
     from stages.training.loss import SupervisedTrainer
+    from stages.training.progress import Bar
 
     if not examples:
         raise TrainingError("no training examples")
@@ -127,6 +128,8 @@ def train(base: Path, examples: Sequence[Encoded], recipe: Training, seed: int, 
             processing_class=tokenizer,
             peft_config=lora,
         )
+        trainer.remove_callback(PrinterCallback)
+        trainer.add_callback(Bar())
         trainer.train()
         trainer.save_model(folder)  # gathers what is sharded; only the first process writes
         if trainer.is_world_process_zero():

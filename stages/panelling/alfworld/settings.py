@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from stages.core.params import Count, Level, PanelSettings, Positive, Section, filled
+from stages.core.sections import Count, Level, PanelSettings, Positive, Section, filled
 from stages.envs.panel import PanelError
 from stages.envs.registry import DOWNLOADS
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from stages.core.params import Count, Level, PanelSettings, filled
+from stages.core.sections import Count, Level, PanelSettings, filled
 
 
 class WebshopPanels(PanelSettings):

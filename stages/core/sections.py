@@ -1,0 +1,56 @@
+"""What sections of params.yaml are made of, and the one that every environment describes itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Positive = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
+Level = Literal["ok", "note", "fault"]
+
+
+class Section(BaseModel):
+    """Settings that belong together: frozen, and nothing unknown among them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
+
+
+class PanelSettings(Section):
+    """An environment's section below `panels`: where its tasks come from. Every environment extends it."""
+
+    source: str
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The panels that systems are measured on."""
+        return ("dev", "test")
+
+    def size(self, panel: str) -> int:
+        """How many tasks a panel has; `warmup` are those that demonstrations are made of, 0 where there are none."""
+        raise NotImplementedError
+
+    def inspect(self) -> list[tuple[Level, str]]:
+        """What the doctor says of the data that these settings need."""
+        return [("ok", f"tasks are {self.source}")]
+
+
+class Panels(Section):
+    """The environments' sections, by their names."""
+
+    def __getitem__(self, env: str) -> PanelSettings:
+        found: PanelSettings = getattr(self, env)
+        return found
+
+    @property
+    def envs(self) -> list[str]:
+        return list(type(self).model_fields)
+
+
+def filled(sizes: Mapping[Any, Mapping[Any, int]]) -> None:
+    """Raise ValueError when a panel that is played has no task."""
+    for panel in ("train", "dev", "test"):
+        if sum(sizes.get(panel, {}).values()) == 0:
+            raise ValueError(f"panel {panel!r} is empty: give it at least one task in sizes.{panel}")
