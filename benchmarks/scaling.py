@@ -40,7 +40,7 @@ def main() -> None:
     base_model()
     settings, warmup = load(), drawn("dev", WARMUP_TASKS)
     turns = args.turns or settings.runner.max_turns[CELL.env]
-    runner = settings.runner.model_copy(update={"max_turns": {**settings.runner.max_turns, ENV: turns}})
+    runner = settings.runner.model_copy(update={"max_turns": {**settings.runner.max_turns, CELL.env: turns}})
     settings = settings.model_copy(update={"runner": runner})
     runs = []
     for number in args.episodes:

@@ -14,12 +14,11 @@ from pathlib import Path
 
 from stages import agents
 from stages.core import plugins
-from stages.core.files import replacing
+from stages.core.files import CACHE, replacing
 from stages.core.params import Settings, load
 from stages.core.process import run_stage
 from stages.core.records import Demo, write
 from stages.demonstrations.plan import Plan
-from stages.envs.registry import CACHE
 
 DEMOS = Path("data/demos")
 

@@ -13,11 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from stages.core import plugins
-from stages.core.files import replacing
+from stages.core.files import CACHE, replacing
 from stages.core.params import load
 from stages.core.process import run_stage
 from stages.envs.panel import load_panel, panel_names
-from stages.envs.registry import CACHE
 
 PANELS = Path("data/panels")
 

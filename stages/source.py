@@ -12,14 +12,14 @@ import os
 import sys
 from pathlib import Path
 
-from stages.core.files import atomic, replacing
+from stages.core.files import CACHE, atomic, replacing
 from stages.core.params import load
 from stages.core.process import run_stage
 from stages.pretrained.obtain import obtain
 
 OUT = Path("data/base/source")
 IDENTITY = Path("data/base/source.json")
-DOWNLOADS = Path(".cache/downloads")
+DOWNLOADS = CACHE / "downloads"
 
 
 def main() -> int:

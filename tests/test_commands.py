@@ -16,8 +16,10 @@ import yaml
 from dvc.cli import main as dvc
 from structure import ROOT
 
+from stages.commands.main import main
 from stages.commands.profile import apply_profile
 from stages.commands.verify import VerifyError, verify
+from stages.core import process
 from stages.core.params import SettingsError, load
 
 
@@ -45,7 +47,7 @@ def test_every_profile_gives_usable_settings_and_keeps_the_comments(params: Path
 
 def test_the_laptop_study_has_as_many_test_games_as_the_official_unseen_split(params: Path) -> None:
     apply_profile(params, ROOT / "profiles" / "cpu_study.yaml")
-    assert sum(load(params).panels.alfworld.sizes["test"].values()) == 134
+    assert sum(load(params).panels["alfworld"].sizes["test"].values()) == 134
 
 
 def test_a_profile_changes_what_it_names_and_nothing_else(tmp_path: Path, params: Path) -> None:
@@ -126,6 +128,38 @@ def test_the_hashes_are_dvcs_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     Path("dvc.yaml").write_text(yaml.safe_dump({"stages": {"made": {"cmd": command, "outs": ["out", "single"]}}}))
     assert dvc(["repro", "-q"]) == 0
     assert verify(Path("dvc.lock")) == []
+
+
+def test_outside_the_projects_root_it_is_said_where_to_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["stages", "verify"])
+    assert main() == 1
+    assert capsys.readouterr() == ("", f"{tmp_path} has no dvc.yaml: start this in the project's root\n")
+
+
+def test_a_stage_says_what_it_does_and_what_came_of_it_or_what_is_at_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def made(cell: str, seed: int) -> str:
+        if seed == 9:
+            raise SettingsError("no seed 9")
+        return f"{cell} by seed {seed}"
+
+    def stage(*options: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["made", *options])
+        return process.run_stage("made", "makes it", made, "cell", "seed")
+
+    monkeypatch.setattr(process, "die_with_parent", lambda: None)
+    monkeypatch.chdir(tmp_path)
+    assert stage("--cell", "a_b") == 1, "it is not the root"
+    assert "start this in the project's root" in capsys.readouterr().err
+    Path("dvc.yaml").touch()
+    assert (stage("--cell", "a_b"), stage("--cell", "a_b", "--seed", "7")) == (0, 0)
+    assert capsys.readouterr().out.splitlines()[1::2] == ["made: a_b by seed 0", "made: a_b by seed 7"]
+    assert stage("--cell", "a_b", "--seed", "9") == 1
+    assert capsys.readouterr() == ("made: makes it\n", "made: no seed 9\n")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")

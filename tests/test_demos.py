@@ -5,25 +5,30 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from household import Household, task_of
 
-from stages.agents.react import REACT
-from stages.agents.stateact import STATEACT
-from stages.core.records import Demo, Message
+from stages import demos as stage
+from stages.agents import get
+from stages.core.params import Settings, load
+from stages.core.records import Demo, Message, read
 from stages.demonstrations.alfworld import demos, nonce
-from stages.demonstrations.alfworld.demos import Plan, demonstrate
+from stages.demonstrations.alfworld.demos import demonstrate
 from stages.demonstrations.alfworld.explorer import Explorer, Lost, listed
+from stages.demonstrations.plan import Plan
 from stages.envs.alfworld import TASK_TYPE
 from stages.envs.alfworld.environment import AlfworldEnvironment
 from stages.envs.base import Task
+from stages.envs.panel import load_panel
 from stages.language.household import GENERIC
+from stages.panelling.alfworld import build
 from stages.panelling.alfworld.generator import GAME_FILE, generate_game, write_game
 
-AGENT = REACT
+AGENT = get("react", "alfworld")
 WITHHELD = ("heat", "cool")
-PLAN = Plan(seed=1, withheld=WITHHELD, hinted_share=0.5, nonce=8, shown=1.0, recovery_share=0.5)
+PLAN = Plan(seed=1, withheld=WITHHELD, hinted_share=0.5, nonce=8, subsample=1.0, recovery_share=0.5)
 GAMES = 3  # of each task type; every second one in an unseen scene
 
 
@@ -134,7 +139,7 @@ def test_half_the_demonstrations_are_hinted_and_made_up_tools_always(shown: list
     assert all(d.hints for d in shown if d.kind == "nonce")
     for demo in shown:
         assert len(demo.hints) == len(set(demo.hints)) <= 3
-        assert demo.messages[:2] == AGENT.prompt("alfworld", said(demo, "user")[0], tuple(demo.hints)).messages()
+        assert demo.messages[:2] == AGENT.prompt(said(demo, "user")[0], tuple(demo.hints)).messages()
 
 
 def test_hints_stand_in_any_order(shown: list[Demo]) -> None:
@@ -267,7 +272,7 @@ def test_an_explorer_gives_up_on_what_it_cannot_read_or_find() -> None:
 def test_stateact_says_where_it_is_and_what_it_holds(games: tuple[AlfworldEnvironment, list[Task]]) -> None:
     env, tasks = games
     task = next(task for task in tasks if task.category == "put")
-    agent = STATEACT
+    agent = get("stateact", "alfworld")
     messages = demos.play(env, task, agent, (), None, False, demos.random.Random(0))
     assert messages is not None
     at, hand = "middle of the room", "nothing"
@@ -284,3 +289,69 @@ def test_stateact_says_where_it_is_and_what_it_holds(games: tuple[AlfworldEnviro
         at = rest.removeprefix("to ") if verb == "go" else at
         hand = rest.split(" from ")[0] if verb == "take" else hand
     assert hand != "nothing"
+
+
+# The stage
+
+
+def committed(**warmup: object) -> Settings:
+    """The committed settings with few warm-up games, and with these of the section `warmup`."""
+    settings = load(Path(__file__).parents[1] / "params.yaml")
+    few = {**settings.panels["alfworld"].sizes, "warmup": {"put": 2, "clean": 1, "heat": 1}}  # type: ignore[attr-defined]
+    games = settings.panels["alfworld"].model_copy(update={"sizes": few})
+    changed = {"nonce": {"alfworld": 3, "webshop": 3}, "subsample": {"alfworld": 1.0, "webshop": 1.0}, **warmup}
+    return settings.model_copy(
+        update={
+            "panels": settings.panels.model_copy(update={"alfworld": games}),
+            "warmup": settings.warmup.model_copy(update=changed),
+        }
+    )
+
+
+def test_the_stage_plays_the_warmup_games_and_keeps_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = committed()
+    monkeypatch.setattr(stage, "load", lambda: settings)
+    monkeypatch.setattr(stage, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr("stages.panelling.alfworld.panels.win_games", lambda *_: None)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "scratch"))
+    (tmp_path / "scratch").mkdir()
+    said = stage.run("alfworld", tmp_path / "demos")
+    assert re.fullmatch(r"alfworld: react \d {'clean': 1, 'nonce': 3, 'put': 2}; stateact \d {.*}", said), said
+    assert sorted(p.relative_to(tmp_path / "demos").as_posix() for p in (tmp_path / "demos").rglob("*")) == [
+        "alfworld",
+        "alfworld/react.parquet",
+        "alfworld/stateact.parquet",
+    ]
+    assert list((tmp_path / "scratch").iterdir()) == []
+    cache = tmp_path / "cache" / "alfworld"
+    build(settings.panels["alfworld"], {}, tmp_path / "panels", cache, names=("warmup",))  # type: ignore[arg-type]
+    env, (tasks, _) = AlfworldEnvironment(tmp_path / "panels", cache), load_panel(tmp_path / "panels", "warmup")
+    plan = Plan(11, ["heat", "cool"], 0.5, 3, 1.0, 0.25)
+    for agent in ("react", "stateact"):
+        demos_ = read(tmp_path / "demos" / "alfworld" / f"{agent}.parquet", Demo)
+        assert demos_ == demonstrate(env, tasks, get(agent, "alfworld"), plan) != []
+
+
+def test_an_agent_is_taught_its_share(games: tuple[AlfworldEnvironment, list[Task]]) -> None:
+    jobs = [(task, False) for task in games[1]]
+    whole, half = Plan(1, WITHHELD, 0.5, 8, 1.0, 0.5), Plan(1, WITHHELD, 0.5, 8, 0.5, 0.5)
+    assert whole.taught(jobs, "react") == [(n, *job) for n, job in enumerate(jobs)]
+    taught = {agent: half.taught(jobs, agent) for agent in ("react", "stateact")}
+    for chosen in taught.values():
+        assert 0.2 * len(jobs) < len(chosen) < 0.8 * len(jobs)
+        assert all(job in whole.taught(jobs, "react") for job in chosen)
+    assert taught["react"] != taught["stateact"]
+
+
+def test_without_warmup_the_tables_are_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "load", lambda: committed(enabled=False))
+    assert stage.run("alfworld", tmp_path) == "alfworld: react 0 {}; stateact 0 {}"
+    assert read(tmp_path / "alfworld" / "react.parquet", Demo) == []
+
+
+def test_an_environment_that_no_cell_is_warmed_up_in_has_no_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "load", lambda: committed(cells=["alfworld_react"]))
+    assert stage.run("webshop", tmp_path) == "webshop: none"
+    assert list((tmp_path / "webshop").iterdir()) == []

@@ -14,18 +14,22 @@ from household import SHA, Household, play, task_of
 
 import stages.hints as stage
 from stages.core.params import Hints
-from stages.core.records import BankEntry, Hint, read
-from stages.hinting.alfworld.probe import ProbeRecord, probe
+from stages.core.records import BankEntry, Episode, Hint, read
+from stages.hinting import general
+from stages.hinting.alfworld import RULES
+from stages.hinting.alfworld.probe import probe
 from stages.hinting.alfworld.reading import Goal, read_goal
+from stages.hinting.alfworld.rules import TIERS
 from stages.hinting.bank import build_bank
-from stages.hinting.writers.rules import write_hints
+from stages.hinting.base import HintRules, ProbeRecord, rules_of
+from stages.hinting.writers.rules import write
 from stages.language import household as wording
 
 ROOM = {"table 1": ["mug 1"], "box 1": ["egg 1"], "tub 1": [], "zapper 1": [], "shelf 1": []}
 FETCH = ["go to box 1", "open box 1", "take egg 1 from box 1"]
 PUT = ["go to shelf 1", "move egg 1 to shelf 1"]
 SETTINGS = Hints(
-    writer="feedback",
+    writer="rules",
     probe_steps=100,
     sees_parts=True,
     per_failure={"alfworld": 4},
@@ -41,6 +45,12 @@ def room(**changes: object) -> Household:
 
 def zapping(sentence: str = "put a glowing egg in shelf") -> Household:
     return room(state="zap", tools={"wet": "tub 1", "zap": "zapper 1"}, sentence=sentence)
+
+
+def write_hints(episode: Episode, tried: ProbeRecord | None, max_chars: int, most: int) -> list[Hint]:
+    """What the writer says of a failure, `most` hints at most."""
+    changes = {"max_chars": max_chars, "per_failure": {"alfworld": most}}
+    return write(episode, tried, RULES, SETTINGS.model_copy(update=changes))
 
 
 def rules(home: Household, actions: Sequence[str], tried: ProbeRecord | None = None) -> dict[str, str]:
@@ -174,12 +184,15 @@ def test_the_stage_takes_the_agents_own_failures() -> None:
 def test_the_stage_probes_writes_and_counts(tmp_path: Path) -> None:
     home = zapping()
     failed = [play(home, ["look"]), play(home, FETCH)]
-    hints, probes = stage.learn(failed, [task_of(home)], home, SETTINGS)
+    hints, probes = stage.learn(failed, [task_of(home)], home, RULES, SETTINGS)
     assert [p.outcome for p in probes] == ["verified", "verified"]
-    bank = build_bank(hints, 0.85)
-    stage.write_all(tmp_path / "out", hints, bank, probes)
+    bank = build_bank(hints, 0.85, TIERS)
+    stage.write_all(tmp_path / "out", hints, bank, probes, {"writer": "rules", "basis": "all"})
     assert read(tmp_path / "out/hints.parquet", Hint) == hints
     assert read(tmp_path / "out/bank.parquet", BankEntry) == bank
+    assert read(tmp_path / "out/probes.parquet", ProbeRecord) == probes
+    said = json.loads((tmp_path / "out/writer.json").read_text(encoding="utf-8"))
+    assert said == {"schema_version": 1, "writer": "rules", "basis": "all"}
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]
     steps = sum(p.steps_used for p in probes)
     assert stage.summary(failed, hints, bank, probes).endswith(f"probes: verified 2, {steps} steps")
@@ -187,15 +200,15 @@ def test_the_stage_probes_writes_and_counts(tmp_path: Path) -> None:
 
 def test_without_an_environment_nothing_is_probed() -> None:
     home = zapping()
-    hints, probes = stage.learn([play(home, FETCH)], [task_of(home)], None, SETTINGS)
+    hints, probes = stage.learn([play(home, FETCH)], [task_of(home)], None, RULES, SETTINGS)
     assert probes == []
     assert [hint.rule for hint in hints] == ["step_missing"]
     with pytest.raises(stage.HintError, match="'train-0', which the panel does not have"):
-        stage.learn([play(home, FETCH)], [task_of(home, task_id="train-9")], None, SETTINGS)
+        stage.learn([play(home, FETCH)], [task_of(home, task_id="train-9")], None, RULES, SETTINGS)
 
 
 def test_no_failures_are_no_error(tmp_path: Path) -> None:
-    stage.write_all(tmp_path / "out", [], [], [])
+    stage.write_all(tmp_path / "out", [], [], [], {})
     assert read(tmp_path / "out/bank.parquet", BankEntry) == []
     assert "failed at no task" in stage.summary([], [], [], [])
 
@@ -205,11 +218,11 @@ def test_a_missing_input_is_one_line_and_changes_nothing(
 ) -> None:
     monkeypatch.setattr(stage, "DATA", tmp_path)
     monkeypatch.setattr(stage, "load", lambda: SimpleNamespace(hints=SETTINGS))
-    monkeypatch.setattr(sys, "argv", ["hints", "--env", "alfworld", "--agent", "react"])
+    monkeypatch.setattr(sys, "argv", ["hints", "--cell", "alfworld_react"])
     kept = tmp_path / "hints/alfworld_react/kept.json"
     kept.parent.mkdir(parents=True)
     kept.write_text(json.dumps("as before"))
     assert stage.main() == 1
     error = capsys.readouterr().err
-    assert error.startswith("hints: ") and "panels" in error
+    assert error.startswith("hints: ") and "panels" in error and error.count("\n") == 1
     assert kept.read_text() == json.dumps("as before")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import random
 import shutil
 import signal
@@ -249,6 +250,7 @@ def project(room: Path, tiny_llama: Path, tmp_path: Path) -> Path:
     values["launch"]["processes"] = 2
     values["students"]["alfworld"]["epochs"] = 5000
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
     shutil.copytree(tiny_llama, tmp_path / "data" / "base" / "model")
     lessons = [lesson("sft", f"task{number}", "put") for number in range(8)]
     write(tmp_path / "data" / "lessons" / "alfworld_react_sft" / "lessons.parquet", Lesson, lessons)
@@ -257,10 +259,10 @@ def project(room: Path, tiny_llama: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def stage(project: Path) -> subprocess.Popen[str]:
+def stage(project: Path, errors: int = subprocess.PIPE) -> subprocess.Popen[str]:
     command = ["stages.students", "--cell", "alfworld_react", "--arm", "sft", "--seed", "0"]
     return subprocess.Popen(
-        [sys.executable, "-m", *command], cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", *command], cwd=project, stdout=subprocess.PIPE, stderr=errors, text=True
     )
 
 
@@ -270,12 +272,38 @@ def untouched(project: Path) -> bool:
     ] == ["old"]
 
 
-def until_it_trains(running: subprocess.Popen[str]) -> dict[str, psutil.Process]:
-    """The workers by their rank, when the first losses have been written."""
-    assert running.stdout
-    assert any("'loss'" in line for line in running.stdout)
+@pytest.fixture
+def terminal() -> Iterator[tuple[int, int]]:
+    """A terminal's two ends: what it shows, and what programs write to."""
+    shows, takes = pty.openpty()
+    yield shows, takes
+    os.close(shows)
+
+
+def until_it_trains(
+    project: Path, terminal: tuple[int, int]
+) -> tuple[subprocess.Popen[str], dict[str, psutil.Process]]:
+    """The stage at a terminal, and its workers by their rank, when the terminal shows the first loss."""
+    running = stage(project, errors=terminal[1])
+    os.close(terminal[1])
+    said = shown(terminal, until="loss=")
+    assert "training:" in said and "loss=" in said, said
     children = psutil.Process(running.pid).children()
-    return {rank: child for child in children if (rank := child.environ().get("RANK"))}
+    return running, {rank: child for child in children if (rank := child.environ().get("RANK"))}
+
+
+def shown(terminal: tuple[int, int], until: str = "") -> str:
+    """What the terminal shows until it shows `until`, or until nobody is left to write to it."""
+    said = ""
+    while not until or until not in said:
+        try:
+            new = os.read(terminal[0], 1024)
+        except OSError:  # Linux, when the last writer has ended
+            break
+        if not new:
+            break
+        said += new.decode(errors="replace")
+    return said
 
 
 @pytest.mark.slow
@@ -284,8 +312,9 @@ def test_a_launched_student_takes_the_old_ones_place(project: Path) -> None:
     (project / "params.yaml").write_text(text.replace("epochs: 5000", "epochs: 20"))
     said, errors = (running := stage(project)).communicate()
     assert running.returncode == 0, errors
-    assert said.splitlines()[-1].startswith("students: alfworld_react_sft_s0: 8 lessons, last loss")
-    assert said.count("students:") == 1
+    does, result = said.splitlines()
+    assert does == "students: trains a student on lessons"
+    assert result.startswith("students: alfworld_react_sft_s0: 8 lessons, last loss")
     assert sorted(path.name for path in (project / STUDENT).iterdir()) == ["adapter", "curve.jsonl", "student.json"]
     curve = [json.loads(line) for line in (project / STUDENT / "curve.jsonl").read_text().splitlines()]
     assert curve[-1]["loss"] < curve[0]["loss"]
@@ -306,11 +335,11 @@ def test_what_a_worker_cannot_do_is_said_once(project: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", ["0", "1"])
-def test_a_killed_worker_is_named_and_ends_the_others(rank: str, project: Path) -> None:
-    workers = until_it_trains(running := stage(project))
+def test_a_killed_worker_is_named_and_ends_the_others(rank: str, project: Path, terminal: tuple[int, int]) -> None:
+    running, workers = until_it_trains(project, terminal)
     workers[rank].kill()
-    _, errors = running.communicate()
-    assert running.returncode == 1
+    errors = shown(terminal)
+    assert running.wait() == 1
     assert f"students: process {rank} of 2 (0 is the first) ended with exit code -9: Signal 9 (SIGKILL)" in errors
     assert not any(worker.is_running() for worker in workers.values())
     assert untouched(project)
@@ -318,10 +347,11 @@ def test_a_killed_worker_is_named_and_ends_the_others(rank: str, project: Path) 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGKILL"])
-def test_no_worker_outlives_the_stage(name: str, project: Path) -> None:
-    workers = until_it_trains(running := stage(project))
+def test_no_worker_outlives_the_stage(name: str, project: Path, terminal: tuple[int, int]) -> None:
+    running, workers = until_it_trains(project, terminal)
     running.send_signal(signal.Signals[name])
-    _, errors = running.communicate()
+    errors = shown(terminal)
+    running.communicate()
     psutil.wait_procs(workers.values(), timeout=30)
     assert not any(worker.is_running() for worker in workers.values())
     if name == "SIGTERM":

@@ -8,15 +8,19 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
 
+from stages import panels as stage
+from stages.core import plugins
 from stages.core.files import replacing
+from stages.core.params import load
 from stages.envs.alfworld import CATEGORY, TASK_TYPE
 from stages.envs.alfworld.environment import AlfworldEnvironment
 from stages.envs.base import EnvironmentFault, Task
-from stages.envs.panel import PanelError, load_panel, panel_sha256, write_panels
+from stages.envs.panel import PanelError, load_panel, panel_names, panel_sha256, write_panels
 from stages.panelling.alfworld import panels
 from stages.panelling.alfworld.generator import GAME_FILE, Game, possible_goals, write_game
 from stages.panelling.alfworld.scenes import UNSEEN_SCENES
@@ -26,6 +30,7 @@ from stages.panelling.alfworld.scenes import UNSEEN_SCENES
 class Sizes:
     sizes: Mapping[str, Mapping[str, int]]
     seed: int = 5
+    source: str = "generated"
 
 
 SMALL = Sizes({"warmup": {"put": 1}, "train": {"heat": 1, "put": 1}, "dev": {"examine": 1}, "test": {"examine": 2}})
@@ -47,7 +52,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
     out = tmp_path_factory.mktemp("panels") / "alfworld"
-    panels.build_panels(SMALL, out, cache)
+    panels.build_panels(SMALL, out, cache, names=SMALL.sizes)
     return out
 
 
@@ -62,8 +67,20 @@ def some_tasks(number: int, panel: str = "dev") -> list[Task]:
     ]
 
 
+def run_stage(sizes: Sizes, folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The stage `panels` for ALFWorld, below `folder`."""
+    monkeypatch.setattr(stage, "load", lambda: SimpleNamespace(panels={"alfworld": sizes}, limit={}))
+    monkeypatch.setattr(stage, "CACHE", cache)
+    return stage.run("alfworld", folder)
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def games_of(folder: Path) -> set[str]:
+    """The files that the tasks of all panels name."""
+    return {task.spec["game"] for panel in panel_names(folder) for task in load_panel(folder, panel)[0]}
 
 
 # Drawing
@@ -153,14 +170,48 @@ def test_tasks_parquet_has_the_columns_others_read(built: Path) -> None:
     assert table["task_id"].to_list()[:2] == ["alfworld-warmup-put-0000", "alfworld-train-heat-0000"]
 
 
-def test_building_again_gives_the_same_bytes_and_leaves_nothing_beside(
+def test_the_warmups_games_are_built_alone_as_those_they_would_be_beside_the_others(
     built: Path, cache: Path, tmp_path: Path
 ) -> None:
-    out = tmp_path / "again"
+    panels.build_panels(SMALL, tmp_path / "study", cache)
+    panels.build_panels(SMALL, tmp_path / "warmup", cache, names=("warmup",))
+    for out, names in (("study", ["train", "dev", "test"]), ("warmup", ["warmup"])):
+        assert panel_names(tmp_path / out) == names
+        for name in names:
+            assert load_panel(tmp_path / out, name) == load_panel(built, name)
+        assert games_of(tmp_path / out) == {file for file in contents(tmp_path / out) if file.endswith(".tw-pddl")}
+
+
+def test_building_again_gives_the_same_bytes_and_leaves_nothing_beside(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    panels.build_panels(SMALL, tmp_path / "first", cache)
+    out = tmp_path / "panels"
     for _ in range(2):  # into nothing, and over a folder that is there
-        panels.build_panels(SMALL, out, cache)
-        assert contents(out) == contents(built)
-        assert [p.name for p in tmp_path.iterdir()] == ["again"]
+        assert run_stage(SMALL, out, cache, monkeypatch) == "alfworld: train 2, dev 1, test 2"
+        assert contents(out / "alfworld") == contents(tmp_path / "first")
+        assert [p.name for p in out.iterdir()] == ["alfworld"]
+
+
+@pytest.mark.parametrize("env", ["alfworld", "webshop"])
+def test_a_limit_keeps_a_panels_first_tasks(env: str, cache: Path, tmp_path: Path) -> None:
+    goals = {"train": {"plain": 3, "options": 2}, "dev": {"plain": 1}, "test": {"options": 1}}
+    sizes = {"alfworld": SMALL.sizes, "webshop": goals}[env]
+    committed = load(Path(__file__).parents[1] / "params.yaml").panels[env]
+    settings = committed.model_copy(update={"sizes": sizes, "products": 120})
+    build = plugins.resolve(plugins.environment(env).panels)
+    for out, limit in (("whole", {}), ("first", {"train": 1, "dev": None, "test": 99})):
+        build(settings, limit, tmp_path / out, cache)
+    assert panel_names(tmp_path / "first") == panel_names(tmp_path / "whole") == ["train", "dev", "test"]
+    for panel, limited in {"train": True, "dev": False, "test": False}.items():
+        (tasks, sha256), (whole, whole_sha256) = (load_panel(tmp_path / out, panel) for out in ("first", "whole"))
+        assert len(whole) > 1 or not limited
+        assert tasks == whole[: 1 if limited else None]
+        assert (sha256 != whole_sha256) == limited
+        assert sha256 == panel_sha256(tasks)
+    if env == "alfworld":
+        kept = {file for file in contents(tmp_path / "first") if file.endswith(".tw-pddl")}
+        assert kept == games_of(tmp_path / "first") < games_of(tmp_path / "whole")
 
 
 def test_checking_leaves_all_translations_in_the_cache(
@@ -181,12 +232,11 @@ def test_a_game_that_cannot_be_won_fails_the_build_and_keeps_what_was_there(
         content["walkthrough"].pop()
         return write_game(root, replace(game, files=game.files | {GAME_FILE: json.dumps(content)}))
 
-    out = tmp_path / "alfworld"
-    out.mkdir()
-    (out / "earlier").write_text("stays")
+    (tmp_path / "alfworld").mkdir()
+    (tmp_path / "alfworld" / "earlier").write_text("stays")
     monkeypatch.setattr(panels, "write_game", without_last_command)
     with pytest.raises(EnvironmentFault, match=r"game\.tw-pddl: its walkthrough ends with .* not won"):
-        panels.build_panels(Sizes({"dev": {"examine": 1}}), out, cache, workers=1)
+        run_stage(Sizes({"dev": {"examine": 1}}), tmp_path, cache, monkeypatch)
     assert contents(tmp_path) == {"alfworld/earlier": b"stays"}
 
 

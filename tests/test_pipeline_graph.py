@@ -26,11 +26,19 @@ digest = hashlib.sha256()
 for dep in map(pathlib.Path, deps):
     for path in sorted(dep.rglob("*")) if dep.is_dir() else [dep]:
         digest.update(path.read_bytes() if path.is_file() else b"")
+if name.startswith("demos@"):  # as the real stage: other panels' sizes leave the warm-up's tasks alone
+    keys = [key for key in keys if not key.startswith("panels.")]
 for key in keys:
     value = yaml.safe_load(open("params.yaml"))
     for part in key.split("."):
         value = value[part]
     digest.update(json.dumps(value).encode())
+if name.startswith("cells@"):  # as the real stage: of its own environment alone
+    env = name.removeprefix("cells@").rpartition("_")[0]
+    folder = pathlib.Path(outs.pop())
+    folder.mkdir(parents=True)
+    (folder / "play.json").write_text(pathlib.Path("data/panels", env, "content").read_text())
+    (folder / "training.json").write_text(json.dumps(yaml.safe_load(open("params.yaml"))["students"][env]))
 for out in map(pathlib.Path, outs):
     file = out if out.suffix else out / "content"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -39,14 +47,18 @@ open("ran", "a").write(name + chr(10))
 """
 
 MODULE = "stages/training/trainer.py"
-ENVS = ("alfworld", "webshop")
+CELLS = ("alfworld_react", "webshop_act")
 SHOWN = {"metrics", "report", "track"}
 
 
 def of_cells(*stages: str) -> set[str]:
-    """Names of stages with their axes' values, once for each cell (which goes by its environment here)."""
+    """Names of stages with their axes' values, once for each cell."""
     names = [stage.partition("-") for stage in stages]
-    return {f"{name}@{env}{dash}{axes}" for name, dash, axes in names for env in ENVS}
+    return {f"{name}@{cell}{dash}{axes}" for name, dash, axes in names for cell in CELLS}
+
+
+def of_envs(*stages: str) -> set[str]:
+    return {f"{stage}@{env}" for stage in stages for env in ("alfworld", "webshop")}
 
 
 STUDENTS = of_cells(
@@ -55,21 +67,22 @@ STUDENTS = of_cells(
 HINTED = of_cells("evaluate_hinted-rag", "evaluate_hinted-random")
 LESSONS = of_cells("lessons-sft", "lessons-distilled")
 TEACHING = of_cells("teacher") | LESSONS | STUDENTS | HINTED | SHOWN
-BEFORE = {"source", "warmup", "base"} | of_cells("panels", "demos", "rollouts", "evaluate", "hints")
-EVERYTHING = BEFORE | TEACHING
+PLAYED = of_cells("rollouts", "evaluate", "hints") | TEACHING
+BEFORE = {"source", "warmup", "base"} | of_envs("panels", "demos") | of_cells("cells")
+EVERYTHING = BEFORE | PLAYED
 
 
 def with_stand_ins(graph: dict[str, Any]) -> dict[str, Any]:
-    """The graph with every command replaced; names, axes, outputs and dependencies stay, of those on code the one on `MODULE`."""
+    """The graph with every command replaced; names, axes, outputs and dependencies stay, of those on code the one on the trainer's folder."""
     for name, stage in graph["stages"].items():
-        stage["deps"] = [dep for dep in stage["deps"] if dep == MODULE or not dep.startswith("stages/")]
-        names = ["cell.env" if axis == "cell" else axis for axis in stage.get("matrix", {})]
-        axes = "-".join(f"${{item.{name}}}" for name in names)
+        inner = stage.get("do", stage)
+        axes = "-".join(f"${{item.{axis}}}" for axis in stage.get("matrix", {})) or ("${key}" if "do" in stage else "")
+        inner["deps"] = [dep for dep in inner["deps"] if dep == "stages/training" or not dep.startswith("stages/")]
         outs = [
-            out if isinstance(out, str) else next(iter(out)) for out in stage.get("outs", []) + stage.get("metrics", [])
+            out if isinstance(out, str) else next(iter(out)) for out in inner.get("outs", []) + inner.get("metrics", [])
         ]
-        said = json.dumps([f"{name}@{axes}".strip("@"), outs, stage["deps"], stage.get("params", [])])
-        stage["cmd"] = f"{sys.executable} stand_in.py '{said}'"
+        said = json.dumps([f"{name}@{axes}".strip("@"), outs, inner["deps"], inner.get("params", [])])
+        inner["cmd"] = f"{sys.executable} stand_in.py '{said}'"
     return graph
 
 
@@ -124,8 +137,8 @@ def test_nothing_changed_runs_nothing_but_the_projection_into_mlflow() -> None:
     [
         ("hints.k", 2, TEACHING),
         ("hints.max_chars", 100, of_cells("hints") | TEACHING),
-        ("students.alfworld.lora.r", 8, {s for s in STUDENTS if "alfworld" in s} | SHOWN),
-        ("agent.corrections", 1, EVERYTHING - BEFORE | of_cells("rollouts", "evaluate", "hints")),
+        ("students.alfworld.lora.r", 8, of_cells("cells") | {s for s in LESSONS | STUDENTS if "alfworld" in s} | SHOWN),
+        ("agent.corrections", 1, PLAYED),
         ("lessons.max_refused", {"alfworld": 3, "webshop": 3}, LESSONS | STUDENTS | SHOWN),
         ("stats.seed", 4, SHOWN),
         (
@@ -146,16 +159,23 @@ def test_another_training_seed_adds_students_and_leaves_the_others_alone() -> No
     assert repro() == {name.replace("-0", "-1") for name in STUDENTS} | SHOWN
 
 
-def test_one_environment_alone_leaves_the_warm_up_and_its_own_episodes_as_they_are() -> None:
-    change("axes.cell", [{"env": "webshop", "agent": "act"}])
+def test_one_cell_alone_leaves_the_warm_up_and_its_own_episodes_as_they_are() -> None:
+    change("axes.cell", ["webshop_act"])
     assert repro() == SHOWN
+
+
+def test_a_cell_put_in_front_reruns_nothing_of_the_others() -> None:
+    change("axes.cell", ["alfworld_stateact", *CELLS])
+    ran = repro()
+    assert {"rollouts@alfworld_stateact", "evaluate_students@alfworld_stateact-distilled-0"} <= ran
+    assert {stage for stage in ran if "alfworld_stateact" not in stage} == SHOWN
 
 
 def test_a_setting_of_one_environments_panels_reruns_that_environment_alone() -> None:
     change("panels.webshop.sizes.train.plain", 41)
     ran = repro()
-    assert "panels@webshop" in ran
-    assert "panels@alfworld" not in ran
+    assert {"panels@webshop", "demos@webshop", "rollouts@webshop_act", "evaluate@webshop_act"} <= ran
+    assert {stage for stage in ran if "alfworld" in stage} == {"cells@alfworld_react"}
 
 
 def test_the_trainers_code_reruns_training_and_not_the_environments() -> None:
@@ -163,7 +183,7 @@ def test_the_trainers_code_reruns_training_and_not_the_environments() -> None:
     module.write_text(module.read_text(encoding="utf-8") + "\n# another line\n", encoding="utf-8")
     ran = repro()
     assert {"warmup", "base"} | STUDENTS <= ran
-    assert not ran & ({"source"} | of_cells("panels", "demos"))
+    assert not ran & ({"source"} | of_envs("panels", "demos"))
 
 
 def test_a_lost_output_is_taken_from_the_cache() -> None:

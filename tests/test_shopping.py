@@ -5,42 +5,47 @@ from __future__ import annotations
 import random
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from structure import ROOT
 
-from stages.agents.act import ACT
-from stages.agents.react import REACT
-from stages.agents.stateact import STATEACT
-from stages.core.params import WebshopPanels
+from stages.agents import get
+from stages.core.params import Hints
 from stages.core.records import SCHEMA_VERSION, Demo, Episode, Hint, Part, Turn
-from stages.demonstrations.alfworld.demos import Plan
+from stages.demonstrations import webshop as shopping
+from stages.demonstrations.plan import Plan
 from stages.demonstrations.webshop.demos import demonstrate, option_hint
 from stages.demonstrations.webshop.made_up_options import Choice, MadeUpOptions, draw_choices
 from stages.envs.base import Task
 from stages.envs.panel import load_panel
 from stages.envs.webshop.environment import WebShopEnvironment
 from stages.hinting.bank import build_bank
-from stages.hinting.writers.rules import write_hints
-from stages.language import household as wording
+from stages.hinting.webshop import RULES
+from stages.hinting.webshop.rules import TIERS
+from stages.hinting.writers.rules import write
+from stages.language import shopping as wording
 from stages.language.pages import offers, option_groups, read_request
 from stages.panelling.webshop.panels import build_panels
+from stages.panelling.webshop.settings import WebshopPanels
 from stages.panelling.webshop.vocabulary import KINDS
 
-COMMITTED = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["panels"]["webshop"]
+PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+COMMITTED, HINTS = PARAMS["panels"]["webshop"], PARAMS["hints"]
 REAL = {group for department in KINDS.values() for kind in department for group in kind.options}
 PLAN = Plan(3, ["options"], 0.5, 40, 1.0, 0.0)
-AGENT = ACT
+AGENT = get("act", "webshop")
+SIZES = {
+    **{panel: {"plain": 40, "options": 20} for panel in ("warmup", "train")},
+    **{panel: {"plain": 4, "options": 4} for panel in ("dev", "test")},
+}
+SETTINGS = WebshopPanels.model_validate({**COMMITTED, "products": 300, "sizes": SIZES})
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("panels") / "webshop"
-    sizes = {panel: {"plain": 40, "options": 20} for panel in ("warmup", "train")}
-    sizes |= {panel: {"plain": 4, "options": 4} for panel in ("dev", "test")}
-    build_panels(WebshopPanels.model_validate({**COMMITTED, "products": 300, "sizes": sizes}), folder)
+    build_panels(SETTINGS, folder, SIZES)
     return folder
 
 
@@ -59,6 +64,16 @@ def test_demonstrations_end_in_a_purchase_and_never_choose_a_real_option(folder:
         assert actions[0].startswith("search[") and actions[-1] == "click[Buy Now]"
         assert not real & set(actions)
     assert demonstrate(env, tasks, AGENT, PLAN) == demos
+
+
+def test_the_warmups_goals_are_drawn_for_the_demonstrations_alone(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    tasks, _ = load_panel(folder, "warmup")
+    found = shopping.demonstrate(SETTINGS, AGENT, PLAN, tmp_path)
+    assert found == demonstrate(WebShopEnvironment(folder), tasks, AGENT, PLAN) != []
+    assert list(tmp_path.iterdir()) == []
 
 
 def actions_of(demo: Demo) -> list[str]:
@@ -130,7 +145,7 @@ def test_made_up_groups_stand_in_the_instruction_and_on_the_page_and_cost_nothin
 
 
 def test_stateact_says_what_it_has_selected(folder: Path) -> None:
-    agent = STATEACT
+    agent = get("stateact", "webshop")
     demos = demonstrate(WebShopEnvironment(folder), tasks_of(folder, "plain"), agent, PLAN)
     demo = next(d for d in demos if any("You have clicked" in m.content for m in d.messages))
     replies = [m.content for m in demo.messages if m.role == "assistant"]
@@ -145,7 +160,7 @@ def test_stateact_says_what_it_has_selected(folder: Path) -> None:
 
 
 def test_react_says_what_it_thinks(folder: Path) -> None:
-    demos = demonstrate(WebShopEnvironment(folder), tasks_of(folder, "plain"), REACT, PLAN)
+    demos = demonstrate(WebShopEnvironment(folder), tasks_of(folder, "plain"), get("react", "webshop"), PLAN)
     first = next(m.content for m in demos[0].messages if m.role == "assistant")
     assert first.startswith("Think: I search with the words of the instruction.\nAction: search[")
 
@@ -176,8 +191,14 @@ def episode(*played: tuple[str, str], valid: bool = True, **parts: float) -> Epi
 BUY = (("search[lamp]", RESULTS), ("click[B000000001]", ITEM), ("click[Buy Now]", "Your score (min 0.0, max 1.0): 0.5"))
 
 
+def write_hints(found: Episode, most: int, sees_parts: bool = True) -> list[Hint]:
+    """What the writer says of a failure, `most` hints at most."""
+    changes = {"max_chars": 120, "sees_parts": sees_parts, "per_failure": {"webshop": most}}
+    return write(found, None, RULES, Hints.model_validate({**HINTS, **changes}))
+
+
 def lessons(found: Episode, sees_parts: bool = True, most: int = 9) -> dict[str, str]:
-    return {hint.rule: hint.text for hint in write_hints(found, None, 120, most, sees_parts)}
+    return {hint.rule: hint.text for hint in write_hints(found, most, sees_parts)}
 
 
 def test_pages_are_read() -> None:
@@ -193,13 +214,11 @@ def test_pages_are_read() -> None:
 
 
 def test_each_option_group_missed_is_a_lesson_of_its_own() -> None:
-    hints = write_hints(episode(*BUY, options_met=0), None, 120, 2, True)
+    hints = write_hints(episode(*BUY, options_met=0), 2)
     assert [hint.rule for hint in hints] == ["option_missed", "option_missed"]
     assert "{color}" in hints[0].text and "{size}" in hints[1].text
     assert all("red" not in hint.text for hint in hints), "a lesson is general"
-    [chosen] = write_hints(
-        episode(*BUY[:2], ("click[red]", "You have clicked red."), BUY[2], options_met=1), None, 120, 1, True
-    )
+    [chosen] = write_hints(episode(*BUY[:2], ("click[red]", "You have clicked red."), BUY[2], options_met=1), 1)
     assert "{size}" in chosen.text
 
 
@@ -246,7 +265,7 @@ def test_all_wordings_fit_and_options_rank_first_in_the_bank() -> None:
         ("option", "option_missed", "Click {color}."),
     ]
     hints = [Hint(SCHEMA_VERSION, n, "webshop", "act", "garden", text, rule, "seen", n, "t") for n, rule, text in rows]
-    assert [entry.text for entry in build_bank(hints, 0.85)] == ["Click {color}.", wording.LOOK]
+    assert [entry.text for entry in build_bank(hints, 0.85, TIERS)] == ["Click {color}.", wording.LOOK]
 
 
 def test_warm_up_hints_are_worded_as_the_writers(folder: Path) -> None:
@@ -254,7 +273,7 @@ def test_warm_up_hints_are_worded_as_the_writers(folder: Path) -> None:
     assert texts == {form.format(group="engraving") for form in wording.OPTION_FORMS}
 
 
-@pytest.mark.parametrize("agent", [ACT, REACT, STATEACT])
+@pytest.mark.parametrize("agent", ["act", "react", "stateact"])
 @pytest.mark.parametrize(
     ("reply", "action"),
     [
@@ -265,8 +284,8 @@ def test_warm_up_hints_are_worded_as_the_writers(folder: Path) -> None:
         ("Action:", ""),
     ],
 )
-def test_replies_are_read(agent: Any, reply: str, action: str) -> None:
-    assert agent.parse(reply).action == action
+def test_replies_are_read(agent: str, reply: str, action: str) -> None:
+    assert get(agent, "webshop").parse(reply).action == action
 
 
 def test_act_renders_no_thought() -> None:

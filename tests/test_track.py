@@ -21,7 +21,7 @@ from finished_pipeline import ADAPTER, STUDENT, write_results, write_student
 
 from stages import track
 from stages.tracking import store as stores  # before mlflow: it sets what mlflow reads at import
-from stages.tracking.study import flatten, masked
+from stages.tracking.study import Contender, flatten, masked
 
 from mlflow.artifacts import download_artifacts  # isort: skip
 from mlflow.entities import Run  # isort: skip
@@ -314,6 +314,11 @@ def test_unusable_inputs_are_named_and_nothing_is_written(
     assert track.main() == 1
     assert message in capsys.readouterr().err
     assert client(project).get_experiment_by_name(stores.EXPERIMENT) is None
+
+
+def test_a_student_is_judged_by_its_score_where_rewards_are_graded() -> None:
+    judged = {score: Contender("env", "agent", "sft", 0, {"test": {"score": score}}).primary for score in (25.0, None)}
+    assert judged == {25.0: "score", None: "success"}
 
 
 def test_secrets_stay_out() -> None:

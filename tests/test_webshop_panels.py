@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 from structure import ROOT
 
+from stages import panels as stage
 from stages.commands.shop import open_shop
-from stages.core.params import WebshopPanels
 from stages.demonstrations.webshop import policies
 from stages.envs.base import Task
-from stages.envs.panel import PanelError, load_panel
+from stages.envs.panel import PanelError, load_panel, panel_names
 from stages.envs.webshop.catalogue import Catalogue, load_catalogue
 from stages.envs.webshop.environment import WebShopEnvironment, read_spec
 from stages.envs.webshop.records import Goal
@@ -24,6 +25,7 @@ from stages.panelling.webshop.goals import human_goals
 from stages.panelling.webshop.nouns import ListedNouns
 from stages.panelling.webshop.official import FILES, read_official
 from stages.panelling.webshop.panels import build_panels
+from stages.panelling.webshop.settings import WebshopPanels
 from stages.panelling.webshop.vocabulary import KINDS, NOUNS
 from stages.site.remote import RemoteShop
 
@@ -39,7 +41,7 @@ def settings(**changes: Any) -> WebshopPanels:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The panels that params.yaml asks for."""
     folder = tmp_path_factory.mktemp("panels") / "webshop"
-    build_panels(settings(), folder)
+    build_panels(settings(), folder, PANELS)
     return folder
 
 
@@ -119,16 +121,40 @@ def test_synthetic_goals_and_other_views_are_frozen_into_the_tasks(tmp_path: Pat
     assert found is not None and found.reward == 1.0
 
 
-def test_more_goals_than_there_are_is_an_error_that_leaves_earlier_panels(tmp_path: Path) -> None:
-    build_panels(settings(products=120, sizes=SMALL), tmp_path / "p")
-    before = (tmp_path / "p" / "tasks.parquet").read_bytes()
+def run_stage(folder: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> str:
+    """The stage `panels` for WebShop, below `folder`."""
+    read = SimpleNamespace(panels={"webshop": settings(products=120, **changes)}, limit={})
+    monkeypatch.setattr(stage, "load", lambda: read)
+    return stage.run("webshop", folder)
+
+
+def test_more_goals_than_there_are_is_an_error_that_leaves_earlier_panels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def contents() -> dict[str, bytes]:
+        return {p.relative_to(tmp_path).as_posix(): p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+
+    assert run_stage(tmp_path, monkeypatch, sizes=SMALL) == "webshop: train 7, dev 7, test 7"
+    before = contents()
     with pytest.raises(PanelError, match=r"panel 'test' asks for 5000 goals of kind 'plain'.*more products"):
-        build_panels(settings(products=120, sizes={**SMALL, "test": {"plain": 5000}}), tmp_path / "p")
-    assert (tmp_path / "p" / "tasks.parquet").read_bytes() == before
+        run_stage(tmp_path, monkeypatch, seed=8, sizes={**SMALL, "test": {"plain": 5000}})
+    assert contents() == before
+    assert sorted(before) == [f"webshop/{name}" for name in ("catalogue.parquet", "panels.json", "tasks.parquet")]
+
+
+def test_a_study_has_no_warmup_goals_and_the_warmup_alone_has_the_same(tmp_path: Path) -> None:
+    every = settings(products=120, sizes=SMALL)
+    build_panels(every, tmp_path / "every", PANELS)
+    build_panels(every, tmp_path / "study")
+    build_panels(every, tmp_path / "warmup", ("warmup",))
+    for folder, names in (("study", ["train", "dev", "test"]), ("warmup", ["warmup"])):
+        assert panel_names(tmp_path / folder) == names
+        for name in names:
+            assert load_panel(tmp_path / folder, name) == load_panel(tmp_path / "every", name)
 
 
 def test_official_data_that_are_not_there_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from stages.envs.webshop import panels
+    from stages.panelling.webshop import panels
 
     monkeypatch.setattr(panels, "SpacyNouns", lambda: ListedNouns(NOUNS))
     with pytest.raises(PanelError, match=r"items_shuffle_1000\.json: can't be read"):
@@ -138,7 +164,7 @@ def test_official_data_that_are_not_there_are_an_error(tmp_path: Path, monkeypat
 
 
 def test_official_files_take_the_same_way_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from stages.envs.webshop import panels
+    from stages.panelling.webshop import panels
 
     monkeypatch.setattr(panels, "SpacyNouns", lambda: ListedNouns(NOUNS))
     generate(tmp_path / "data", 120, 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,20 @@ def add_parser(commands: Any) -> None:
     """The command's own arguments."""
     parser = commands.add_parser("profile", help="merge a profile into params.yaml, keeping its comments")
     parser.add_argument("name", choices=names())
+    parser.add_argument(
+        "--overrides", action="store_true", help="print it as values for `dvc exp run -S`; change nothing"
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: Namespace) -> int:
-    """Merge a profile and say what changed."""
-    changed = apply_profile(PARAMS, PROFILES / f"{args.name}.yaml")
+    """Merge a profile and say what changed; or print it."""
+    profile = PROFILES / f"{args.name}.yaml"
+    if args.overrides:
+        settings_with(PARAMS, profile)
+        print("\n".join(overrides(profile)))
+        return 0
+    changed = apply_profile(PARAMS, profile)
     print("\n".join(changed) or f"{PARAMS} holds these settings already")
     return 0
 
@@ -44,6 +53,19 @@ def apply_profile(params: Path, profile: Path) -> list[str]:
     with atomic(params) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return changed
+
+
+def overrides(profile: Path) -> list[str]:
+    """A profile as Hydra's overrides, a line a value: what `dvc exp run -S` takes."""
+
+    def flat(values: Any, where: str) -> list[str]:
+        if isinstance(values, dict) and values:
+            return [
+                line for key, value in values.items() for line in flat(value, f"{where}.{key}" if where else str(key))
+            ]
+        return [f"{where}={json.dumps(values)}"]
+
+    return flat(YAML(typ="safe").load(profile.read_text(encoding="utf-8")), "")
 
 
 def settings_with(params: Path, profile: Path) -> Settings:

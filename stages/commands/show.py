@@ -4,12 +4,15 @@ python -m stages show --list --env alfworld --system distilled --panel test --fa
 python -m stages show db2fbdf8
 python -m stages show --env alfworld --panel test --task 3 --system base --against distilled
 python -m stages show --hint 7ef21edb
+python -m stages show --results
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -22,6 +25,8 @@ from stages.viewing.episodes import Query, failures_behind, find, find_hint, fin
 from stages.viewing.pages import show_one, show_two
 from stages.viewing.terminal import Row, labelled, open_console, say
 
+METRICS = Path("metrics")
+_RESULT = "{:<12} {:<9} {:<10} {:>7} {:>7} {:>9} {:>18}"
 NARROW = 100  # columns: below, two episodes come one after the other
 _WIDTHS = {
     **{"episode_id": 16, "env": 8, "agent": 8, "system": 9, "seed": 4, "panel": 6, "task_id": 30},
@@ -52,11 +57,22 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--list", action="store_true", help="a line for each episode that the options match")
     parser.add_argument("--failures", action="store_true", help="leave out what succeeded")
     parser.add_argument("--hint", metavar="ID", help="a bank entry or a hint: what was merged, from which failures")
+    parser.add_argument(
+        "--results",
+        nargs="?",
+        type=Path,
+        const=METRICS,
+        metavar="FOLDER",
+        help="a line for each system of the last run, or of the run whose metrics lie in FOLDER",
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print what is asked for. Raises `ShowError`, `NotFound` or `RecordError`."""
+    if args.results:
+        show_results(args.results / "systems.json")
+        return 0
     console = open_console()
     query = Query(args.env, args.agent, args.system, args.seed, args.panel, args.task, args.failures)
     if args.hint:
@@ -111,6 +127,22 @@ def show_list(query: Query) -> None:
 
 def _line(row: Mapping[str, object]) -> str:
     return "  ".join(f"{row[name]!s:<{width}}" for name, width in _WIDTHS.items()).rstrip()
+
+
+def show_results(path: Path) -> None:
+    """A line for each system: tasks solved, of known and of withheld skills too, and tokens. Raises `ShowError` without metrics."""
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    except (OSError, ValueError, KeyError) as error:
+        raise ShowError(f"{path}: no readable metrics ({error!r}); run `dvc repro metrics`") from error
+    print(_RESULT.format("environment", "agent", "system", "solved", "known", "withheld", "tokens an episode"))
+    for row in rows:
+        shares = [_solved(row), *(_solved(row["skills"][skill]) for skill in ("known", "withheld"))]
+        print(_RESULT.format(row["env"], row["agent"], row["system"], *shares, f"{row['tokens_per_episode']:,.0f}"))
+
+
+def _solved(share: Mapping[str, Any]) -> str:
+    return f"{round(share['success'] * share['n'])}/{share['n']}" if share["n"] else "-"
 
 
 def show_hint(console: Console, entry: BankEntry, hints: list[Hint]) -> None:

@@ -1,4 +1,5 @@
-"""Nothing half-written is left behind: files and folders are made under another name and replace the old ones in one move."""
+"""Files: nothing half-written is left behind, as files and folders are made under another name and replace the old ones in one move; and where
+lies what outlasts a run."""
 
 from __future__ import annotations
 
@@ -9,6 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
+
+
+def real_root(folder: Path) -> Path:
+    """The project's root, also seen from the temporary copy in which DVC runs an experiment."""
+    return Path(str(folder.resolve()).split("/.dvc/tmp/exps/")[0])
+
+
+CACHE = Path(".cache") if real_root(Path()) == Path().resolve() else real_root(Path()) / ".cache"
+"""What can be made or fetched anew, kept between runs and outside every stage's outputs; one for all experiments of a project."""
 
 
 class atomic:

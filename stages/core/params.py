@@ -254,6 +254,10 @@ class Settings(Section):
     evaluate: Evaluate
     stats: Stats
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as plain values: `parse` makes its class anew in every process."""
+        return parse, (self.model_dump(), str(PARAMS))
+
     def measured(self, env: str) -> list[str]:
         """The panels of an environment that systems are measured on."""
         return [panel for panel in self.evaluate.panels if panel in self.panels[env].measured]

@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import cast
 
 from stages.core import plugins
+from stages.core.files import CACHE
 from stages.envs.base import Environment, Task
-
-CACHE = Path(".cache")  # what environments can make anew, kept between runs and outside every stage's outputs
-DOWNLOADS = CACHE / "downloads"
 
 
 def make(env: str, panel_root: Path) -> Environment:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.agents import get
-from stages.core.files import atomic, replacing
+from stages.core.files import CACHE, atomic, replacing
 from stages.core.params import Cell, Settings, load
 from stages.core.process import Fault
 from stages.core.records import BankEntry, Episode, read, write
@@ -27,7 +27,7 @@ from stages.runner.episodes import Play, play_tasks
 from stages.runner.journal import Journal
 
 DATA = Path("data")
-JOURNALS = Path(".cache/journal")
+JOURNALS = CACHE / "journal"
 BASE = DATA / "base" / "model"
 TIMING = DATA / "timing"
 CODE = Path(__file__).parents[1]

@@ -20,6 +20,7 @@ from mlflow.tracking import MlflowClient
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from stages.core.files import real_root
 from stages.core.process import Fault
 from stages.tracking.study import masked
 
@@ -53,11 +54,6 @@ class Store:
     experiment_id: str
     shown: str
     open_with: str
-
-
-def real_root(folder: Path) -> Path:
-    """The project's root, also seen from the temporary copy in which DVC runs an experiment."""
-    return Path(str(folder.resolve()).split("/.dvc/tmp/exps/")[0])
 
 
 def store_uri(root: Path) -> str:

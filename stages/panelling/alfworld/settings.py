@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from stages.core.files import CACHE
 from stages.core.sections import Count, Level, PanelSettings, Positive, Section, filled
 from stages.envs.panel import PanelError
-from stages.envs.registry import DOWNLOADS
 
 Category = Literal["put", "examine", "clean", "puttwo", "heat", "cool"]
 
@@ -62,7 +62,7 @@ class AlfworldPanels(PanelSettings):
         from stages.panelling.alfworld.official_panels import ARCHIVE
 
         if self.official.data_dir is None:
-            archive = DOWNLOADS / Path(ARCHIVE).name
+            archive = CACHE / "downloads" / Path(ARCHIVE).name
             if archive.is_file():
                 return [("ok", f"the release archive is here: {archive}")]
             return [("note", f"the release archive will be downloaded from {ARCHIVE}")]
