@@ -14,10 +14,19 @@ from official_games import goals, write_official
 from structure import ROOT
 from transformers import AutoModelForCausalLM
 
-from stages import __main__ as command
-from stages.commands.doctor import PAPER_TOKENS, RATE, Finding, episodes, examine, model_size
+from stages.commands import main as command
+from stages.commands.doctor import (
+    PAPER_TOKENS,
+    RATE,
+    UNKNOWN_TOKENS,
+    Finding,
+    episodes,
+    examine,
+    model_size,
+    tokens_per_episode,
+)
 from stages.commands.profile import settings_with
-from stages.core.params import Settings, load, parse
+from stages.core.params import Cell, Settings, load, parse
 
 pytest_plugins = ["tiny"]
 
@@ -27,7 +36,8 @@ PARAMS = ROOT / "params.yaml"
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder with the settings and profiles and no data, and no network."""
-    shutil.copy(PARAMS, tmp_path)
+    for file in (PARAMS, ROOT / "dvc.yaml"):
+        shutil.copy(file, tmp_path)
     shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
@@ -76,6 +86,13 @@ def test_official_games_are_looked_at_where_they_are(tmp_path: Path) -> None:
     assert games.level == "fault" and "3,553 train games expected, 4 found" in games.text
 
 
+def test_an_environment_that_lacks_a_part_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("stages.envs.alfworld.environment.AlfworldEnvironment.step")
+    [lacking, games] = found("ALFWorld", load())
+    assert lacking.level == "fault" and "AlfworldEnvironment has no step" in lacking.text
+    assert games.level == "ok"
+
+
 def test_a_models_size_is_that_of_its_config(tiny_qwen2: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(tiny_qwen2)
     size = model_size(settings(model__source=str(tiny_qwen2)))
@@ -101,11 +118,13 @@ def test_what_does_not_fit_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_episode_is_counted() -> None:
     study = load()
-    sizes = study.panels.alfworld.sizes
+    sizes = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))["panels"]["alfworld"]["sizes"]
     train, dev, test = (sum(sizes[name].values()) for name in ("train", "dev", "test"))
-    assert episodes(study, study.axes.cell[0]) == 2 * train + 5 * (dev + test)
+    assert episodes(study, study.axes.cells[0]) == 2 * train + 5 * (dev + test)
+    limited = settings(limit={"train": 5, "dev": None, "test": 7})
+    assert episodes(limited, limited.axes.cells[0]) == 2 * 5 + 5 * (dev + 7)
     paper = settings_with(Path("params.yaml"), Path("profiles/paper_7b.yaml"))
-    assert episodes(paper, paper.axes.cell[0]) == 2 * 1200 + 6 * (120 + 134 + 140)
+    assert episodes(paper, paper.axes.cells[0]) == 2 * 1200 + 6 * (120 + 134 + 140)
 
 
 def test_a_launched_training_is_held_against_the_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,13 +141,20 @@ def test_a_launched_training_is_held_against_the_gpus(monkeypatch: pytest.Monkey
 
 def test_the_cost_says_what_it_rests_on(tmp_path: Path) -> None:
     study = load()
-    number = {cell.env: episodes(study, cell) for cell in study.axes.cell}
+    number = {cell.env: episodes(study, cell) for cell in study.axes.cells}
     [cost] = found("cost", study)
     assert f"{RATE:,.0f} computed tokens a second (an assumption" in cost.text
     total = number["alfworld"] * PAPER_TOKENS["alfworld", "react"] + number["webshop"] * PAPER_TOKENS["webshop", "act"]
     assert f"{total / 1e6:,.1f} million tokens billed" in cost.text
     [cost] = found("cost", study, rate=total / 36_000)
     assert "10.0 hours" in cost.text and "as given" in cost.text
+
+    new = settings(runner__max_turns={"alfworld": 20, "webshop": 15, "maze": 9})
+    assert tokens_per_episode(new, Cell("maze_react")) == (
+        UNKNOWN_TOKENS,
+        1.0,
+        "an assumption, the paper does not have it; at most 9 turns",
+    )
 
     (tmp_path / "data" / "timing").mkdir(parents=True)
     for name, run in {

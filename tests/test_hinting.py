@@ -13,15 +13,17 @@ import pytest
 from household import SHA, Household, play, task_of
 
 import stages.hints as stage
+from stages.core import plugins
 from stages.core.params import Hints
 from stages.core.records import BankEntry, Episode, Hint, read
+from stages.core.spec import EnvSpec
 from stages.hinting import general
 from stages.hinting.alfworld import RULES
 from stages.hinting.alfworld.probe import probe
 from stages.hinting.alfworld.reading import Goal, read_goal
 from stages.hinting.alfworld.rules import TIERS
 from stages.hinting.bank import build_bank
-from stages.hinting.base import HintRules, ProbeRecord, rules_of
+from stages.hinting.base import ProbeRecord, rules_of
 from stages.hinting.writers.rules import write
 from stages.language import household as wording
 
@@ -168,6 +170,65 @@ def test_successes_machine_failures_and_strange_probes_are_refused() -> None:
     other = probe(home, task_of(home), play(home, ["look"]), 100)
     with pytest.raises(ValueError, match="the probe is of episode"):
         write_hints(play(home, FETCH), other, 120, 4)
+
+
+@pytest.mark.parametrize(
+    ("rule", "fails", "passes"),
+    [
+        ("refused", ["fly"], ["look"]),
+        ("repeated", ["look", "look", "look"], ["look", "look"]),
+        ("unreadable", [""], ["look"]),
+    ],
+)
+def test_an_environment_without_rules_of_its_own_has_general_ones(
+    rule: str, fails: list[str], passes: list[str]
+) -> None:
+    def found(actions: list[str], stop: str) -> list[str]:
+        episode = play(room(), actions, stop=stop)
+        return [hint.rule for hint in write(episode, None, general.RULES, SETTINGS)]
+
+    assert found(fails, "repeated") == [rule]
+    assert found(passes, "repeated") == []
+    assert found(passes, "turn_limit") == ["unfinished"]
+
+
+def test_an_environment_names_its_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = plugins.environment("alfworld")
+    assert rules_of("alfworld") is RULES
+    bare = EnvSpec("bare", "Bare", spec.interface, *[""] * 4, same_goal=(), skills=())
+    monkeypatch.setattr(plugins, "environment", lambda name: bare)
+    assert rules_of("bare") is general.RULES
+    wrong = replace(bare, hint_rules="stages.hinting.alfworld.rules:RULES")
+    monkeypatch.setattr(plugins, "environment", lambda name: wrong)
+    with pytest.raises(
+        plugins.PluginError, match=r"stages\.hinting\.alfworld\.rules:RULES: expected HintRules, found \("
+    ):
+        rules_of("wrong")
+
+
+@pytest.mark.parametrize(
+    ("env", "changes", "basis"),
+    [
+        ("alfworld", {"probe_steps": 7}, "the environment's text, and up to 7 steps of trying out"),
+        ("alfworld", {"probe_steps": 0}, "the environment's text"),
+        ("webshop", {"sees_parts": True}, "the reward's parts"),
+        ("webshop", {"sees_parts": False}, "the outcome alone, not the reward's parts"),
+    ],
+)
+def test_rules_say_what_they_read(env: str, changes: dict[str, int], basis: str) -> None:
+    assert rules_of(env).basis(SETTINGS.model_copy(update=changes)) == basis
+
+
+def test_another_writer_is_found_by_its_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "hinting" / "writers").mkdir(parents=True)
+    (tmp_path / "hinting" / "writers" / "poet.py").write_text("def write(episode, probe, rules, settings): return []")
+    monkeypatch.setattr(plugins, "STAGES", tmp_path)
+    monkeypatch.setattr("stages.hinting.writers.__path__", [str(tmp_path / "hinting" / "writers")])
+    home = room()
+    poet = SETTINGS.model_copy(update={"writer": "poet"})
+    assert stage.learn([play(home, FETCH)], [task_of(home)], None, RULES, poet) == ([], [])
+    with pytest.raises(plugins.PluginError, match="no hint writer 'rules' in stages/hinting/writers, only poet"):
+        stage.learn([play(home, FETCH)], [task_of(home)], None, RULES, SETTINGS)
 
 
 def test_the_stage_takes_the_agents_own_failures() -> None:

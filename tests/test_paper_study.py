@@ -33,9 +33,15 @@ from stages.models.chat import IGNORED, Encoded, encode
 from stages.panelling.alfworld.generator import Goal
 
 OVERLAY = """
-warmup: {cells: [{env: alfworld, agent: react}]}
-axes: {env: [alfworld], cell: [{env: alfworld, agent: react}], retrieval: [rag]}
-panels: {alfworld: {official: {data_dir: games, train: 4, dev: 1, counts: {train: 6, valid_seen: 1, valid_unseen: 1}}}}
+warmup: {cells: [alfworld_react]}
+axes: {cell: [alfworld_react], retrieval: [rag]}
+panels:
+  alfworld: {official: {data_dir: games, train: 4, dev: 1, counts: {train: 6, valid_seen: 1, valid_unseen: 1}}}
+  webshop:
+    source: generated
+    data_dir: null
+    products: 60
+    sizes: {train: &one {plain: 1, options: 0}, dev: *one, test: *one}
 model: {source: model}
 agent: {shots: {alfworld: 0, webshop: 0}}
 engine: {kind: cpu, slots: 4, max_new_tokens: 64, context: 4000}
@@ -61,10 +67,10 @@ GAMES = {
 
 def won(goal: Any, cache: Path) -> list[Message]:
     """A won game of this goal as ReAct plays it, with thoughts that take few bytes."""
-    agent, engine = get("react"), Engine(cache)
+    agent, engine = get("react", "alfworld"), Engine(cache)
     frame = engine.start(json.loads(game_of(goal).files["game.tw-pddl"]))
     opening = frame.text.removeprefix("-= Welcome to TextWorld, ALFRED! =-").strip()
-    messages, explorer = agent.prompt("alfworld", opening, ()).messages(), Explorer(opening)
+    messages, explorer = agent.prompt(opening, ()).messages(), Explorer(opening)
     while not frame.won:
         _, action = explorer.decide()
         messages.append(Message("assistant", agent.render("On.", action, {}), train=True))

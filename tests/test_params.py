@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from stages.core.params import Settings, SettingsError, load, parse
+from stages.core.params import Cell, Settings, SettingsError, load, parse
 
 COMMITTED = Path(__file__).parent.parent / "params.yaml"
 VALUES: dict[str, Any] = yaml.safe_load(COMMITTED.read_text(encoding="utf-8"))
@@ -40,7 +40,17 @@ def fault(values: dict[str, Any]) -> str:
 def test_the_committed_settings_are_usable() -> None:
     settings = load(COMMITTED)
     assert settings.model_dump() == VALUES
-    assert set(settings.panels.alfworld.sizes) == {"warmup", "train", "dev", "test"}
+    assert settings.axes.cells == ["alfworld_react", "webshop_act"]
+    assert [(cell.env, cell.agent) for cell in settings.axes.cells] == [("alfworld", "react"), ("webshop", "act")]
+    assert settings.axes.envs == settings.panels.envs == ["alfworld", "webshop"]
+    for env in settings.axes.envs:
+        sizes = VALUES["panels"][env]["sizes"]
+        assert {panel: settings.size(env, panel) for panel in sizes} == {p: sum(sizes[p].values()) for p in sizes}
+        assert settings.measured(env) == ["dev", "test"]
+
+
+def test_a_cells_agent_is_its_last_word() -> None:
+    assert (Cell("my_house_react").env, Cell("my_house_react").agent) == ("my_house", "react")
 
 
 def test_settings_cannot_be_changed_once_read() -> None:
@@ -83,7 +93,9 @@ def test_every_fault_is_reported_at_once_with_its_key() -> None:
         ({"hint": {"k": 3}}, "hint"),
         ({"hints__topk": 3}, "hints.topk"),
         ({"students__webshop__lora__rank": 3}, "students.webshop.lora.rank"),
-        ({"axes__environment": ["alfworld"]}, "axes.environment"),
+        ({"axes__env": ["alfworld"]}, "axes.env"),
+        ({"warmup__shown": {"alfworld": 0.5}}, "warmup.shown"),
+        ({"students__alfworld__rise": 0.1}, "students.alfworld.rise"),
         ({"panels__sokoban": {}}, "panels.sokoban"),
     ],
 )
@@ -94,10 +106,12 @@ def test_unknown_keys_are_refused(change: dict[str, Any], key: str) -> None:
 @pytest.mark.parametrize(
     ("change", "key"),
     [
-        ({"axes__env": []}, "axes.env"),
-        ({"axes__cell": [{"env": "alfworld", "agent": "reakt"}]}, "axes.cell.0.agent"),
-        ({"axes__env": ["alfworld"]}, "(top)"),
-        ({"axes__cell": [{"env": "alfworld", "agent": "act"}]}, "(top)"),
+        ({"axes__cell": []}, "axes.cell"),
+        ({"axes__cell": [{"env": "alfworld", "agent": "react"}]}, "axes.cell.0"),
+        ({"axes__cell": ["alfworld_act"]}, "(top)"),
+        ({"warmup__cells": ["alfworld_reakt"]}, "warmup.cells.0"),
+        ({"hints__writer": "poet"}, "hints.writer"),
+        ({"limit__train": 0}, "limit.train"),
         ({"axes__seed": [-1]}, "axes.seed.0"),
         ({"axes__arm": ["sft", "dpo"]}, "axes.arm.1"),
         ({"panels__alfworld__seed": -1}, "panels.alfworld.seed"),
@@ -106,21 +120,22 @@ def test_unknown_keys_are_refused(change: dict[str, Any], key: str) -> None:
         ({"panels__alfworld__source": "stolen"}, "panels.alfworld.source"),
         ({"model__source": ""}, "model.source"),
         ({"warmup__hinted_share": 1.5}, "warmup.hinted_share"),
-        ({"warmup__withheld__alfworld": ["boil"]}, "warmup.withheld.alfworld.0"),
-        ({"warmup__withheld__webshop": ["heat"]}, "warmup.withheld.webshop.0"),
+        ({"warmup__withheld__alfworld": ["boil"]}, "warmup: withheld.alfworld names 'boil'"),
+        ({"warmup__withheld__webshop": ["heat"]}, "warmup: withheld.webshop names 'heat'"),
         ({"panels__webshop__source": "official"}, "panels.webshop"),
         ({"panels__webshop__sizes__test": {"plain": 0}}, "panels.webshop"),
         ({"hints__per_failure": {"alfworld": 4}}, "(top)"),
         ({"lessons__max_refused": {"webshop": 0}}, "(top)"),
         ({"warmup__learning_rate": 0}, "warmup.learning_rate"),
-        ({"warmup__shown": {"alfworld": 0.5}}, "(top)"),
-        ({"warmup__shown__alfworld": 0}, "warmup.shown.alfworld"),
+        ({"warmup__subsample": {"alfworld": 0.5}}, "(top)"),
+        ({"warmup__subsample__alfworld": 0}, "warmup.subsample.alfworld"),
+        ({"warmup__warmup_ratio": 1}, "warmup.warmup_ratio"),
         ({"students__alfworld__quantize": "8bit"}, "students.alfworld.quantize"),
         ({"students__alfworld__schedule": "steps"}, "students.alfworld.schedule"),
         ({"agent__category": "known"}, "agent.category"),
         ({"agent__corrections": 2}, "agent.corrections"),
-        ({"agent__shots": {"alfworld": 3, "webshop": 0}}, "agent"),
-        ({"agent__shots": {"alfworld": 2, "webshop": 0}}, "(top)"),
+        ({"agent__shots": {"alfworld": 3, "webshop": 0}}, "(top): agent.shots asks for 3 worked examples on alfworld"),
+        ({"agent__shots": {"alfworld": 2, "webshop": 0}}, "(top): agent.shots shows examples of what warmup.withheld"),
         ({"engine__kind": "gpu"}, "engine.kind"),
         ({"engine__slots": 0}, "engine.slots"),
         ({"engine__slots": 1.5}, "engine.slots"),
@@ -130,7 +145,7 @@ def test_unknown_keys_are_refused(change: dict[str, Any], key: str) -> None:
         ({"hints__merge_ratio": "high"}, "hints.merge_ratio"),
         ({"lessons__ngram": 1}, "lessons.ngram"),
         ({"students__webshop__epochs": 0}, "students.webshop.epochs"),
-        ({"evaluate__panels": ["train"]}, "evaluate.panels.0"),
+        ({"evaluate__panels": ["train"]}, "(top): evaluate.panels names 'train'; the cells have dev, test"),
         ({"evaluate__panels": []}, "evaluate.panels"),
         ({"stats__bootstrap": 10}, "stats.bootstrap"),
         ({"stats": None}, "stats"),
@@ -139,7 +154,9 @@ def test_unknown_keys_are_refused(change: dict[str, Any], key: str) -> None:
     ],
 )
 def test_impossible_values_are_refused(change: dict[str, Any], key: str) -> None:
-    assert fault(changed(**change)).startswith((f"{key}: ", f"{key}.[key]: "))
+    said = fault(changed(**change))
+    assert said.startswith(key if ": " in key else (f"{key}: ", f"{key}.[key]: "))
+    assert len(said) < 200
 
 
 def test_an_axis_that_names_a_value_twice_is_refused() -> None:
@@ -178,17 +195,29 @@ def test_official_games_need_no_sizes() -> None:
 
 
 def test_the_seen_test_games_are_measured_on_alfworld_alone() -> None:
-    evaluate = parse(official(evaluate__panels=["dev", "test", "test_seen"]), "params.yaml").evaluate
-    assert evaluate.of("alfworld") == ["dev", "test", "test_seen"]
-    assert evaluate.of("webshop") == ["dev", "test"]
+    settings = parse(official(evaluate__panels=["dev", "test", "test_seen"]), "params.yaml")
+    assert settings.measured("alfworld") == ["dev", "test", "test_seen"]
+    assert settings.measured("webshop") == ["dev", "test"]
+
+
+def test_official_games_are_as_many_as_the_settings_or_the_release_say() -> None:
+    panels = ("warmup", "train", "dev", "test", "test_seen")
+    release = parse(official(panels__alfworld__official__counts=None), "params.yaml")
+    assert [release.size("alfworld", panel) for panel in panels] == [0, 1200, 120, 134, 140]
+    counts = {"train": 6, "valid_seen": 1, "valid_unseen": 2}
+    own = parse(official(panels__alfworld__official__counts=counts), "params.yaml")
+    assert [own.size("alfworld", panel) for panel in panels] == [0, 1200, 120, 2, 1]
 
 
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        (changed(evaluate__panels=["test", "test_seen"]), "only panels.alfworld.source 'official' has"),
+        (
+            changed(evaluate__panels=["test", "test_seen"]),
+            "evaluate.panels names 'test_seen'; the cells have dev, test$",
+        ),
         (official(evaluate__panels=["test_seen"]), "evaluate.panels names no panel of webshop"),
-        (official(warmup__enabled=True), "panels.alfworld.official.warmup a number of games"),
+        (official(warmup__enabled=True), "warm-up tasks of alfworld: give panels.alfworld some, or set warmup.enabled"),
         (official(panels__alfworld__official__sha256="1234"), "panels.alfworld.official.sha256: "),
         (official(panels__alfworld__official__counts={"train": 1}), "panels.alfworld.official.counts"),
         (official(panels__alfworld__official__dev=0), "panels.alfworld.official.dev: "),
@@ -197,6 +226,57 @@ def test_the_seen_test_games_are_measured_on_alfworld_alone() -> None:
 def test_official_settings_that_do_not_fit_are_refused(values: dict[str, Any], said: str) -> None:
     with pytest.raises(SettingsError, match=said):
         parse(values, "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            {"axes__cell": ["maze_react"]},
+            "axes.cell.0: there is no environment 'maze' in stages/envs, only alfworld, ",
+        ),
+        (
+            {"axes__cell": ["alfworld_poet"]},
+            "axes.cell.0: there is no agent 'poet' in stages/agents, only act, ",
+        ),
+        (
+            {"axes__cell": ["alfworld"]},
+            "axes.cell.0: expected <environment>_<agent>, such as alfworld_react, found 'alfworld'",
+        ),
+        (
+            {"axes__cell": ["_react"]},
+            "axes.cell.0: expected <environment>_<agent>, such as alfworld_react, found '_react'",
+        ),
+        (
+            {"warmup__withheld": {"maze": ["run"]}},
+            "warmup: there is no environment 'maze' in stages/envs, only alfworld, ",
+        ),
+        (
+            {"hints__writer": "poet"},
+            "hints.writer: there is no hint writer 'poet' in stages/hinting/writers, only ",
+        ),
+        ({"limit": {"exam": 3}}, "(top): limit names 'exam'; there are train, dev, test"),
+        ({"limit": {"warmup": 3}}, "(top): limit names 'warmup'; there are train, dev, test"),
+        (
+            {"warmup__nonce": {"alfworld": 0}, "axes__cell": ["alfworld_react"]},
+            "(top): warmup.nonce says nothing of webshop, which warmup.cells names",
+        ),
+        (
+            {"panels__webshop__sizes__warmup": {}},
+            "(top): warmup.enabled needs warm-up tasks of webshop: give panels.webshop some, or set warmup.enabled to false",
+        ),
+    ],
+)
+def test_a_name_that_nothing_has_is_refused_in_one_line(change: dict[str, Any], said: str) -> None:
+    assert fault(changed(**change)).startswith(said)
+
+
+def test_a_limit_counts_where_it_is_less_than_there_are() -> None:
+    settings = parse(changed(limit={"train": 5, "dev": 1000, "test": None}), "params.yaml")
+    whole = parse(changed(limit={}), "params.yaml")
+    assert settings.size("webshop", "train") == 5 < whole.size("webshop", "train") == 100
+    for panel in ("dev", "test", "warmup"):
+        assert settings.size("webshop", panel) == whole.size("webshop", panel)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

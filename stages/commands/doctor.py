@@ -302,13 +302,10 @@ def tokens_per_episode(settings: Settings, cell: Cell) -> tuple[float, float, st
     share = row["computed_tokens_per_episode"] / row["tokens_per_episode"] if row else 1.0
     if row and row["agent"] == cell.agent and row["model"].startswith(f"{Path(settings.model.source).name}@"):
         return row["tokens_per_episode"], share, "measured in the last run"
-    same = {agent: tokens for (env, agent), tokens in PAPER_TOKENS.items() if env == cell.env} or {"": UNKNOWN_TOKENS}
-    turns = settings.runner.max_turns[cell.env]
-    return (
-        same.get(cell.agent, max(same.values())),
-        share,
-        f"the paper's figure for its base agent; at most {turns} turns",
-    )
+    same = {agent: tokens for (env, agent), tokens in PAPER_TOKENS.items() if env == cell.env}
+    known = "the paper's figure for its base agent" if same else "an assumption, the paper does not have it"
+    tokens = same.get(cell.agent, max(same.values(), default=UNKNOWN_TOKENS))
+    return tokens, share, f"{known}; at most {settings.runner.max_turns[cell.env]} turns"
 
 
 def _executor(settings: Settings) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ for (`panels.<name>`) it describes itself: see `stages.core.spec`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -330,17 +331,22 @@ class Settings(Section):
             **(warmed if self.warmup.enabled else {}),
         }
         for key, values in by_env.items():
-            missing = [env for env in self.axes.envs if env not in values]
+            where, cells = ("warmup.cells", self.warmup.cells) if key in warmed else ("axes.cell", self.axes.cell)
+            missing = [env for env in dict.fromkeys(Cell(name).env for name in cells) if env not in values]
             if missing:
-                raise ValueError(f"{key} says nothing of {', '.join(missing)}, which axes.cell names")
+                raise ValueError(f"{key} says nothing of {', '.join(missing)}, which {where} names")
         return self
 
 
 def _model(values: dict[str, Any]) -> type[Settings]:
     """`Settings` with a section below `panels` for each environment that the values name there."""
     sections = values.get("panels")
-    named = [env for env in plugins.names("envs") if isinstance(sections, dict) and env in sections]
-    models: dict[str, Any] = {env: (plugins.resolve(plugins.environment(env).settings), ...) for env in named}
+    return _with(tuple(env for env in plugins.names("envs") if isinstance(sections, dict) and env in sections))
+
+
+@cache
+def _with(envs: tuple[str, ...]) -> type[Settings]:
+    models: dict[str, Any] = {env: (plugins.resolve(plugins.environment(env).settings), ...) for env in envs}
     panels = create_model("Panels", __base__=Panels, **models)
     return create_model("Settings", __base__=Settings, panels=(panels, ...))
 
@@ -357,9 +363,9 @@ def parse(values: dict[str, Any], where: str) -> Settings:
 
 
 def _fault(key: str, message: str, found: object) -> str:
-    """A fault in one line; those of settings that don't fit together name them, and need no copy of all settings."""
-    message = message.removeprefix("Value error, ")
-    return f"{key}: {message}, found {found!r}" if key else f"(top): {message}"
+    """A fault in one line; those of settings that don't fit together name them, and need no copy of their section."""
+    shown = "" if message.startswith("Value error, ") and isinstance(found, dict) else f", found {found!r}"
+    return f"{key or '(top)'}: {message.removeprefix('Value error, ')}{shown}"
 
 
 def load(path: Path = PARAMS) -> Settings:
