@@ -2,8 +2,8 @@
 
     python -m stages.demos --env alfworld
 
-An environment's demonstrator (`EnvSpec.demonstrations`) makes the warm-up tasks itself: it is called with its panel settings, the agent, how
-demonstrations are drawn, and a folder for what it can make anew. With the warm-up off (instruct models) the tables are empty.
+An environment's demonstrator (`EnvSpec.demonstrations`) makes the warm-up tasks itself: it is called with its panel settings, the agents, how
+demonstrations are drawn, and a folder for what it can make anew, and returns a list for each agent. With the warm-up off (instruct models) the tables are empty.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ def run(env: str, folder: Path = DEMOS) -> str:
     """Write a table for each agent that is warmed up in the environment; returns how many demonstrations of each kind there are."""
     settings = load()
     with replacing(folder / env) as fresh:
-        made = {agent: demonstrations(env, agent, settings) for agent in settings.warmup.agents(env)}
+        made = demonstrations(env, settings)
         for agent, demos in made.items():
             write(fresh / f"{agent}.parquet", Demo, demos)
     kinds = {agent: dict(sorted(Counter(demo.kind for demo in demos).items())) for agent, demos in made.items()}
     return f"{env}: " + ("; ".join(f"{agent} {sum(k.values())} {k}" for agent, k in kinds.items()) or "none")
 
 
-def demonstrations(env: str, agent: str, settings: Settings) -> list[Demo]:
-    """All demonstrations of one environment and agent; none of a withheld skill."""
-    warmup = settings.warmup
-    if not warmup.enabled:
-        return []
+def demonstrations(env: str, settings: Settings) -> dict[str, list[Demo]]:
+    """All demonstrations of an environment, by agent; none of a withheld skill."""
+    warmup, names = settings.warmup, settings.warmup.agents(env)
+    if not warmup.enabled or not names:
+        return {name: [] for name in names}
     plan = Plan(
         seed=warmup.seed,
         withheld=warmup.hidden(env),
@@ -53,8 +53,8 @@ def demonstrations(env: str, agent: str, settings: Settings) -> list[Demo]:
         recovery_share=warmup.recovery_share,
     )
     demonstrate = plugins.resolve(plugins.environment(env).demonstrations)
-    demos: list[Demo] = demonstrate(settings.panels[env], agents.get(agent, env), plan, CACHE / env)
-    return demos
+    made = demonstrate(settings.panels[env], [agents.get(name, env) for name in names], plan, CACHE / env)
+    return dict(zip(names, made, strict=True))
 
 
 if __name__ == "__main__":

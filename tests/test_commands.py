@@ -41,7 +41,8 @@ def test_every_profile_gives_usable_settings_and_keeps_the_comments(params: Path
     after = params.read_text(encoding="utf-8")
     load(params)
     assert changed
-    assert after.count("#") == before.count("#")
+    taken_out = any(line.endswith("taken out") for line in changed)  # with its comments
+    assert after.count("#") < before.count("#") if taken_out else after.count("#") == before.count("#")
     assert apply_profile(params, profile) == []
 
 

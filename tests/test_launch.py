@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -276,6 +277,7 @@ def untouched(project: Path) -> bool:
 def terminal() -> Iterator[tuple[int, int]]:
     """A terminal's two ends: what it shows, and what programs write to."""
     shows, takes = pty.openpty()
+    termios.tcsetwinsize(takes, (24, 120))
     yield shows, takes
     os.close(shows)
 

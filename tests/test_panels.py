@@ -24,6 +24,7 @@ from stages.envs.panel import PanelError, load_panel, panel_names, panel_sha256,
 from stages.panelling.alfworld import panels
 from stages.panelling.alfworld.generator import GAME_FILE, Game, possible_goals, write_game
 from stages.panelling.alfworld.scenes import UNSEEN_SCENES
+from stages.panelling.limits import cut
 
 
 @dataclass(frozen=True)
@@ -311,3 +312,11 @@ def test_replacing_leaves_the_earlier_folder_on_an_error(tmp_path: Path) -> None
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert contents(tmp_path) == {"out/a": b"first"}
+
+
+def test_a_limit_takes_kinds_in_equal_parts_and_keeps_their_order() -> None:
+    items = ["a1", "a2", "a3", "a4", "b1", "b2", "c1"]
+    assert cut(items, lambda item: item[0], 5) == ["a1", "a2", "b1", "b2", "c1"]
+    assert cut(items, lambda item: item[0], 6) == ["a1", "a2", "a3", "b1", "b2", "c1"]
+    assert cut(items, lambda item: item[0], 1) == ["a1"]
+    assert cut(items, lambda item: item[0], 99) == cut(items, lambda item: item[0], None) == items

@@ -15,12 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
+from by_heart import save_by_heart
 from dvc.cli import main as dvc
 from official_games import game_of, goals, write_official
 from structure import ROOT
-from tiny import make_tokenizer
-from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from stages.agents import get
 from stages.commands.doctor import examine
@@ -29,7 +27,6 @@ from stages.core.params import load
 from stages.core.records import Message
 from stages.demonstrations.alfworld.explorer import Explorer
 from stages.envs.alfworld.engine import Engine
-from stages.models.chat import IGNORED, Encoded, encode
 from stages.panelling.alfworld.generator import Goal
 
 OVERLAY = """
@@ -37,11 +34,7 @@ warmup: {cells: [alfworld_react]}
 axes: {cell: [alfworld_react], retrieval: [rag]}
 panels:
   alfworld: {official: {data_dir: games, train: 4, dev: 1, counts: {train: 6, valid_seen: 1, valid_unseen: 1}}}
-  webshop:
-    source: generated
-    data_dir: null
-    products: 60
-    sizes: {train: &one {plain: 1, options: 0}, dev: *one, test: *one}
+  webshop: null
 model: {source: model}
 agent: {shots: {alfworld: 0, webshop: 0}}
 engine: {kind: cpu, slots: 4, max_new_tokens: 64, context: 4000}
@@ -80,38 +73,6 @@ def won(goal: Any, cache: Path) -> list[Message]:
     return messages[:-1]
 
 
-def learn_by_heart(examples: list[Encoded], tokenizer: Any) -> Qwen2ForCausalLM:
-    """A small model, drawn at random, trained until it repeats what was shown."""
-    torch.manual_seed(0)
-    model = Qwen2ForCausalLM(
-        Qwen2Config(
-            vocab_size=len(tokenizer),
-            hidden_size=64,
-            intermediate_size=128,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            max_position_embeddings=4096,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-            bos_token_id=None,
-        )
-    )
-    longest = max(len(e.input_ids) for e in examples)
-    ids = torch.tensor([e.input_ids + [0] * (longest - len(e.input_ids)) for e in examples])
-    labels = torch.tensor([e.labels + [IGNORED] * (longest - len(e.labels)) for e in examples])
-    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
-    for _ in range(400):
-        loss = model(input_ids=ids, labels=labels).loss
-        if loss.item() < 0.002:
-            return model.to(torch.bfloat16)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-    raise AssertionError(f"the model did not learn its games by heart: loss {loss.item():.4f}")
-
-
 @pytest.fixture
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository of the project with the profile, games and model."""
@@ -120,10 +81,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("params.yaml", "dvc.yaml", ".gitignore", ".dvcignore"):
         shutil.copy(ROOT / name, tmp_path)
     write_official(tmp_path / "games", GAMES)
-    tokenizer = make_tokenizer()
-    shown = [encode(tokenizer, won(goal, tmp_path / ".cache" / "alfworld")) for goal in LEARNT[:3]]
-    learn_by_heart(shown, tokenizer).save_pretrained(tmp_path / "model")
-    tokenizer.save_pretrained(tmp_path / "model")
+    save_by_heart(tmp_path / "model", [won(goal, tmp_path / ".cache" / "alfworld") for goal in LEARNT[:3]])
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")

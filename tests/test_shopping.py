@@ -71,7 +71,7 @@ def test_the_warmups_goals_are_drawn_for_the_demonstrations_alone(
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     tasks, _ = load_panel(folder, "warmup")
-    found = shopping.demonstrate(SETTINGS, AGENT, PLAN, tmp_path)
+    [found] = shopping.demonstrate(SETTINGS, [AGENT], PLAN, tmp_path)
     assert found == demonstrate(WebShopEnvironment(folder), tasks, AGENT, PLAN) != []
     assert list(tmp_path.iterdir()) == []
 

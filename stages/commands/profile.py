@@ -1,4 +1,7 @@
-"""Profiles: settings of whole studies, merged into params.yaml, which stays the one place that DVC and the stages read."""
+"""`python -m stages profile`: settings of whole studies, merged into params.yaml, which stays the one place that DVC and the stages read.
+
+`panels: {NAME: null}` in a profile takes an environment out: its tasks are not made.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +66,7 @@ def overrides(profile: Path) -> list[str]:
             return [
                 line for key, value in values.items() for line in flat(value, f"{where}.{key}" if where else str(key))
             ]
-        return [f"{where}={json.dumps(values)}"]
+        return [f"~{where}" if _takes_out(where, values) else f"{where}={json.dumps(values)}"]
 
     return flat(YAML(typ="safe").load(profile.read_text(encoding="utf-8")), "")
 
@@ -97,9 +100,16 @@ def _merge(target: Any, overlay: Any, where: str) -> list[str]:
     changed = []
     for key, value in overlay.items():
         name = f"{where}{key}"
-        if isinstance(value, dict) and isinstance(target.get(key), dict):
+        if _takes_out(name, value):
+            changed += [f"{name}: taken out"] if target.pop(key, None) is not None else []
+        elif isinstance(value, dict) and isinstance(target.get(key), dict):
             changed += _merge(target[key], value, f"{name}.")
         elif target.get(key) != value:
             changed.append(f"{name}: {target.get(key)} -> {value}")
             target[key] = value
     return changed
+
+
+def _takes_out(name: str, value: Any) -> bool:
+    """Whether a profile's value takes an environment out of the study."""
+    return value is None and name.startswith("panels.") and name.count(".") == 1

@@ -238,7 +238,7 @@ class Stats(Section):
 
 
 class Settings(Section):
-    """All of params.yaml. `limit` keeps the first tasks of a panel alone."""
+    """All of params.yaml. `limit` is how many tasks of a panel are kept at most, its kinds in equal parts."""
 
     axes: Axes
     panels: Panels

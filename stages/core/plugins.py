@@ -36,6 +36,11 @@ def names(folder: str) -> list[str]:
     twice = sorted(name for name, count in found.items() if count > 1)
     if twice:
         raise PluginError(f"stages/{folder} holds {twice[0]}.py and {twice[0]}/, two of one name; rename or remove one")
+    unnamable = [name for name in found if folder == "agents" and "_" in name]
+    if unnamable:
+        raise PluginError(
+            f"stages/agents/{unnamable[0]}.py: a cell is <env>_<agent>, so an agent's name has no underscore"
+        )
     return sorted(found)
 
 
@@ -55,6 +60,8 @@ def resolve(reference: str) -> Any:
         return getattr(found, attribute) if attribute else found
     except (ImportError, AttributeError) as error:
         raise PluginError(f"{reference}: {error}") from error
+    except Exception as error:  # a person's own module may fail at anything
+        raise PluginError(f"{reference} does not import: {type(error).__name__}: {error}") from error
 
 
 @cache

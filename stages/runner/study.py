@@ -165,7 +165,9 @@ class Runner:
 def code_sha256() -> str:
     """Digest of the code that episodes depend on, so that a stage that was killed, edited and run again does not take up old ones."""
     digest = hashlib.sha256()
-    for path in sorted(p for part in PLAYING for p in (CODE / part).rglob("*") if p.suffix in (".py", ".json", ".cpp", ".h")):
+    for path in sorted(
+        p for part in PLAYING for p in (CODE / part).rglob("*") if p.suffix in (".py", ".json", ".cpp", ".h")
+    ):
         digest.update(path.relative_to(CODE).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()
 

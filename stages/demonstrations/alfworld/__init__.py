@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from stages.agents.base import Agent
@@ -15,10 +16,11 @@ from stages.panelling.alfworld import build
 from stages.panelling.alfworld.settings import AlfworldPanels
 
 
-def demonstrate(settings: AlfworldPanels, agent: Agent, plan: Plan, cache: Path) -> list[Demo]:
-    """Make the warm-up games, play them, and keep no game; see `stages.demos`."""
+def demonstrate(settings: AlfworldPanels, agents: Sequence[Agent], plan: Plan, cache: Path) -> list[list[Demo]]:
+    """Make the warm-up games, play them as each agent, and keep no game; see `stages.demos`."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         build(settings, {}, folder, cache, names=("warmup",))
         tasks, _ = load_panel(folder, "warmup")
-        return demos.demonstrate(AlfworldEnvironment(folder, cache), tasks, agent, plan)
+        env = AlfworldEnvironment(folder, cache)
+        return [demos.demonstrate(env, tasks, agent, plan) for agent in agents]

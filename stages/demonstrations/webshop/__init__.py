@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from stages.agents.base import Agent
@@ -15,10 +16,11 @@ from stages.panelling.webshop.panels import build_panels
 from stages.panelling.webshop.settings import WebshopPanels
 
 
-def demonstrate(settings: WebshopPanels, agent: Agent, plan: Plan, cache: Path) -> list[Demo]:
-    """Draw the warm-up goals, shop for them, and keep no shop; see `stages.demos`."""
+def demonstrate(settings: WebshopPanels, agents: Sequence[Agent], plan: Plan, cache: Path) -> list[list[Demo]]:
+    """Draw the warm-up goals, shop for them as each agent, and keep no shop; see `stages.demos`."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         build_panels(settings, folder, names=("warmup",))
         tasks, _ = load_panel(folder, "warmup")
-        return demos.demonstrate(WebShopEnvironment(folder), tasks, agent, plan)
+        env = WebShopEnvironment(folder)
+        return [demos.demonstrate(env, tasks, agent, plan) for agent in agents]

@@ -16,6 +16,7 @@ from stages.panelling.alfworld.checks import start_games
 from stages.panelling.alfworld.official import SPLITS, Drawn, OfficialGame, draw, find_root, read_games
 from stages.panelling.alfworld.settings import AlfworldPanels, OfficialAlfworld
 from stages.panelling.download import DownloadError, fetch, pin, unpack
+from stages.panelling.limits import cut
 
 ARCHIVE = "https://github.com/alfworld/alfworld/releases/download/0.4.0/json_2.1.2_tw-pddl.zip"
 """alfworld's own address of the text games (`alfworld-download`); its inner folder is named json_2.1.1."""
@@ -33,7 +34,7 @@ def build_panels(
     limit: Mapping[str, int | None] = NO_LIMIT,
     workers: int = 2,
 ) -> None:
-    """Build the panels of these names into the folder `out`, of each the first `limit` games.
+    """Build the panels of these names into the folder `out`, of each at most `limit` games.
 
     The same games and settings give the same bytes. An archive is kept in `downloads`, translations of the games in
     `cache_dir`. Raises PanelError for games or sizes that won't do, EnvironmentFault for games that don't start.
@@ -43,7 +44,11 @@ def build_panels(
         root = find_root(folder)
         games = read_games(root, official.counts.model_dump() if official.counts else None)
         drawn = draw(games, official, settings.seed)
-        chosen = {name: drawn.panels[name][: limit.get(name)] for name in drawn.panels if name in names}
+        chosen = {
+            name: cut(panel, lambda game: game.category, limit.get(name))
+            for name, panel in drawn.panels.items()
+            if name in names
+        }
         start_games([root / game.path for panel in chosen.values() for game in panel], cache_dir, workers)
         out.mkdir(parents=True, exist_ok=True)
         tasks = {panel: _copied(root, out, panel, games_) for panel, games_ in chosen.items()}

@@ -19,6 +19,7 @@ from stages.envs.base import Task
 from stages.envs.panel import NO_LIMIT, STUDY, PanelError, write_panels
 from stages.panelling.alfworld.checks import win_games
 from stages.panelling.alfworld.generator import GAME_FILE, Game, Goal, generate_game, possible_goals, write_game
+from stages.panelling.limits import cut
 
 UNSEEN: dict[str, bool] = {"warmup": False, "train": False, "dev": True, "test": True}
 """The panels there are, and whether they play in the unseen scenes."""
@@ -53,12 +54,13 @@ def build_panels(
     limit: Mapping[str, int | None] = NO_LIMIT,
     workers: int = 2,
 ) -> None:
-    """Build the panels of these names into the folder `out`, of each the first `limit` games.
+    """Build the panels of these names into the folder `out`, of each at most `limit` games.
 
     The same settings give the same bytes. The games' translations, made in checking them, stay in `cache_dir`. Raises
     PanelError for sizes that can't be met and EnvironmentFault for a game that can't be won.
     """
-    panels = {name: games[: limit.get(name)] for name, games in draw_games(settings, names).items()}
+    drawn = draw_games(settings, names)
+    panels = {name: cut(games, lambda game: game.goal.task_type, limit.get(name)) for name, games in drawn.items()}
     written = [write_game(out / _GAMES, game) for games in panels.values() for game in games]
     win_games(written, cache_dir, workers)
     write_panels(out, "alfworld", "generated", {panel: _tasks(panel, games) for panel, games in panels.items()})

@@ -12,6 +12,7 @@ from stages.envs.base import Task
 from stages.envs.panel import NO_LIMIT, STUDY, PanelError, write_panels
 from stages.envs.webshop.catalogue import write_catalogue
 from stages.envs.webshop.records import Goal
+from stages.panelling.limits import cut
 from stages.panelling.webshop.generator import generate
 from stages.panelling.webshop.goals import SPLITS, human_goals, synthetic_goals
 from stages.panelling.webshop.nouns import ListedNouns, NounError, SpacyNouns
@@ -35,7 +36,7 @@ def build_panels(
     names: Collection[str] = STUDY,
     limit: Mapping[str, int | None] = NO_LIMIT,
 ) -> None:
-    """Write the panels of these names, of each the first `limit` goals, and the catalogue to the folder `out`.
+    """Write the panels of these names, of each at most `limit` goals, and the catalogue to the folder `out`.
 
     `test` comes from upstream's test split [0, 500) of the shuffled goals, `dev` from [500, 1500), `warmup` and `train` from the rest; of
     fewer than 3,000 goals the splits take the same shares. No product of a measured panel is any other panel's.
@@ -54,7 +55,7 @@ def build_panels(
     tasks = {
         panel: [
             _task(panel, n, goal, department[goal.asin], settings, sha256)
-            for n, goal in enumerate(chosen[panel][: limit.get(panel)])
+            for n, goal in enumerate(cut(chosen[panel], lambda goal: bool(goal.options), limit.get(panel)))
         ]
         for panel in ("warmup", "train", "dev", "test")
         if panel in names
