@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from by_heart import save_by_heart
+from project import copy_project, run, start_repository
 from structure import ROOT
 
 PAGE = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
@@ -25,28 +24,15 @@ stats: {bootstrap: 100}
 """
 
 
-def run(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stdout
-
-
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the project with the page's environment, agent, hint writer and profile."""
-    for name in ("stages", "profiles", "data/demos"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("params.yaml", "dvc.yaml", ".gitignore", ".dvcignore"):
-        shutil.copy(ROOT / name, tmp_path)
+    copy_project(tmp_path, monkeypatch)
     (tmp_path / "stages/envs/doors.py").write_text(ENVIRONMENT, encoding="utf-8")
     (tmp_path / "stages/agents/planact.py").write_text(AGENT, encoding="utf-8")
     (tmp_path / "stages/hinting/writers/last_refused.py").write_text(WRITER, encoding="utf-8")
     (tmp_path / "profiles/doors.yaml").write_text(PROFILE, encoding="utf-8")
     (tmp_path / "profiles/small.yaml").write_text(OVERLAY, encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     for name in ("doors", "small"):
         run("python", "-m", "stages", "profile", name)
     return tmp_path
@@ -79,8 +65,7 @@ def test_the_pages_environment_agent_and_writer_play_the_whole_graph(project: Pa
     shown = json.loads(run("python", "-c", SHOW))
     save_by_heart(project / "model", [[Message(*message) for message in talk] for talk in shown])
     assert "fault" not in run("python", "-m", "stages", "doctor")
-    run("git", "init", "-q")
-    run("dvc", "init", "-q")
+    start_repository()
     run("dvc", "repro", "-q")
 
     rows = json.loads(Path("metrics/systems.json").read_text(encoding="utf-8"))["rows"]

@@ -1,0 +1,160 @@
+"""Every command of README and docs, run as it stands there, or named here with what runs it or why nothing can.
+
+In a copy of the project with a study of few games: a tiny model that has learnt by heart to win the train games of one kind.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import signal
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+from by_heart import save_by_heart
+from doc_tables import TABLES, between
+from project import commit, copy_project, run, start_repository
+from structure import ROOT
+
+from stages import agents
+from stages.core.params import load
+from stages.core.records import Message
+from stages.demonstrations.alfworld.explorer import Explorer
+from stages.envs.panel import load_panel
+from stages.envs.registry import make
+
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+SERVERS = {"./run ui": "http://127.0.0.1:5000/", "python -m stages shop": "http://127.0.0.1:3000/fixed_0"}
+ELSEWHERE = {
+    r"\. \.venv/bin/activate": "the tests run in the environment",
+    r"\./run repro|dvc repro": "the study; the graph's commands are run by this test's study",
+    r"\./run test.*": "this is it",
+    r"\./run exp --profile (cpu_study|agents|paper_7b|doors)": "hours, or a GPU; the profiles are read by tests/test_commands.py",
+    r"dvc exp run .*model\.source=Qwen/.*": "needs a model hub",
+    r"pip install .*": "needs a registry",
+    r"RAY_ADDRESS=.*": "a cluster: tests/test_ray_executor.py",
+    r"vllm serve .*|python -m vllm.*|export .*": "another server",
+    r"python benchmarks/.*": "an otherwise idle machine: tests/test_benchmarks.py",
+    r"dvc repro -f (panels@alfworld|warmup)": "official games, or most of an hour",
+    r"python -m stages play --env webshop --site .*": "tests/test_play.py",
+    r"python -m stages profile (paper_14b|fsdp)": "changes params.yaml: tests/test_commands.py",
+}
+SMALL = """
+axes: {cell: [alfworld_react]}
+panels: {webshop: {products: 60, sizes: {train: &few {plain: 1, options: 0}, dev: *few, test: *few}}}
+limit: {train: 12, dev: 4, test: 4}
+model: {source: model}
+warmup: {enabled: false}
+engine: {slots: 8, max_new_tokens: 64, context: 3000}
+runner: {max_turns: {alfworld: 12}}
+students: {alfworld: {max_tokens: 6000, epochs: 1}}
+hints: {probe_steps: 20}
+stats: {bootstrap: 100}
+"""
+
+
+def commands() -> Iterator[tuple[str, str]]:
+    """Every command of a page's shell blocks, without its comment, and the page."""
+    for page in PAGES:
+        for block in re.findall(r"```(?:bash|console)\n(.*?)```", page.read_text(encoding="utf-8"), re.S):
+            for line in block.replace("\\\n", " ").splitlines():
+                command = re.sub(r"(^|\s+)#.*", "", line).strip()
+                if command:
+                    yield command, page.name
+
+
+COMMANDS = list(dict.fromkeys(command for command, _ in commands()))
+RUN = [c for c in COMMANDS if c not in SERVERS and not any(re.fullmatch(pattern, c) for pattern in ELSEWHERE)]
+
+
+def test_what_is_run_elsewhere_is_still_on_a_page() -> None:
+    assert [p for p in ELSEWHERE if not any(re.fullmatch(p, command) for command in COMMANDS)] == []
+    assert set(SERVERS) <= set(COMMANDS)
+
+
+@pytest.mark.parametrize(("page", "mark"), TABLES)
+def test_a_table_shows_the_figures_of_the_committed_metrics(page: str, mark: str) -> None:
+    shown = between((ROOT / page).read_text(encoding="utf-8"), mark)
+    assert shown == "\n".join(TABLES[page, mark]()), "run `python tests/doc_tables.py`"
+
+
+def won(task_number: int) -> list[Message]:
+    """A train game as the explorer wins it, in ReAct's form, with thoughts that take few bytes."""
+    root = Path("data/panels/alfworld")
+    task = load_panel(root, "train")[0][task_number]
+    env, agent = make("alfworld", root), agents.get("react", "alfworld")
+    seen = env.reset(task)
+    messages, explorer = agent.prompt(seen.text, ()).messages(), Explorer(seen.text)
+    while not seen.done:
+        _, action = explorer.decide()
+        messages.append(Message("assistant", agent.render("On.", action, {}), train=True))
+        seen = env.step(action)
+        explorer.observe(action, seen.text)
+        messages.append(Message("user", seen.text))
+    return messages[:-1]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("project")
+    with pytest.MonkeyPatch.context() as patch:
+        copy_project(folder, patch)
+        (folder / "profiles/small.yaml").write_text(SMALL, encoding="utf-8")
+        run("python", "-m", "stages", "profile", "small")
+        run("python", "-m", "stages.panels", "--env", "alfworld")
+        tasks, _ = load_panel(Path("data/panels/alfworld"), "train")
+        save_by_heart(folder / "model", [won(n) for n, task in enumerate(tasks) if task.category == "put"])
+        start_repository()
+        run("dvc", "repro")
+        commit("a finished study")
+        yield folder
+
+
+def as_run(command: str) -> list[str]:
+    """A page's command; a hint's id stands for any of the bank's."""
+    if "--hint" in command:
+        bank = pl.read_parquet("data/hints/alfworld_react/bank.parquet")
+        command = re.sub(r"--hint \w+", f"--hint {bank['entry_id'][0][:8]}", command)
+    return shlex.split(command)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", RUN)
+def test_a_documented_command_does_what_the_page_says(study: Path, command: str) -> None:
+    settings = load()
+    code = 1 if "doctor --profile paper" in command else 0  # it names what is missing here
+    said = run(*as_run(command), stdin="look\nquit\n", code=code)
+    assert said.strip()
+    assert load() == settings, "a documented command leaves params.yaml as it was"
+    if command == "./run demo":
+        assert (study / "demo/report/index.html").is_file() and "distilled" in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", SERVERS)
+def test_a_documented_server_answers(study: Path, command: str) -> None:
+    with subprocess.Popen(shlex.split(command), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
+        try:
+            assert answers(SERVERS[command], server)
+        finally:
+            server.send_signal(signal.SIGINT)
+            server.wait(timeout=30)
+
+
+def answers(url: str, server: subprocess.Popen[str]) -> bool:
+    """Whether the address answers before the server ends, within two minutes."""
+    import time
+
+    for _ in range(240):
+        try:
+            with urllib.request.urlopen(url, timeout=5) as page:
+                return bool(page.status == 200)
+        except OSError:
+            if server.poll() is not None:
+                raise AssertionError(server.stdout.read() if server.stdout else "") from None
+            time.sleep(0.5)
+    return False
