@@ -19,7 +19,7 @@ from typing import Any
 from stages import agents
 from stages.core import plugins
 from stages.core.files import replacing
-from stages.core.params import Cell, Settings, load
+from stages.core.params import Cell, load
 from stages.core.process import Fault, run_stage
 from stages.core.spec import EnvSpec
 from stages.envs.base import Task
@@ -39,8 +39,9 @@ def main() -> int:
 
 def run(cell: str, data: Path = DATA) -> str:
     """Check a cell and write what it stands on; returns its panels' sizes."""
-    settings, cell = load(), Cell(cell)
-    play = stands_on(cell, settings, data / "panels" / cell.env)
+    settings = load()
+    cell = settings.cell(cell)
+    play = stands_on(cell, data / "panels" / cell.env)
     training = settings.students[cell.env].model_dump(mode="json")
     with replacing(data / "cells" / cell) as fresh:
         for name, content in (("play", play), ("training", training)):
@@ -49,7 +50,7 @@ def run(cell: str, data: Path = DATA) -> str:
     return f"{cell}: " + ", ".join(f"{panel} {found['n']}" for panel, found in play["panels"].items())
 
 
-def stands_on(cell: Cell, settings: Settings, panels: Path) -> dict[str, Any]:
+def stands_on(cell: Cell, panels: Path) -> dict[str, Any]:
     """Panels and code of a cell, by their hashes. Raises `CellError` for tasks that the environment does not know."""
     plugins.check_environment(cell.env)
     agents.spec(cell.agent)
@@ -88,7 +89,7 @@ def code_sha256(folder: str, name: str) -> str:
     digest = hashlib.sha256()
     for path in sorted((plugins.STAGES / folder).rglob("*")):
         part = path.relative_to(plugins.STAGES / folder)
-        if path.is_file() and path.suffix != ".pyc" and part.parts[0].removesuffix(".py") not in others:
+        if path.is_file() and path.suffix != ".pyc" and part.parts[0].partition(".")[0] not in others:
             digest.update(part.as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 

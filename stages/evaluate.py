@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 
-from stages.core.params import Cell, load
+from stages.core.params import load
 from stages.core.process import run_stage
 from stages.runner.study import DATA, Runner, StudyError, System
 
@@ -27,7 +27,8 @@ def main() -> int:
 
 def run(cell: str, system: str, seed: int) -> str:
     """Play every measured panel, write, and say what came of it."""
-    settings, cell = load(), Cell(cell)
+    settings = load()
+    cell = settings.cell(cell)
     folder = _folder(cell, system, seed)
     runner = Runner(settings, cell, system_of(cell, system, seed))
     runs, facts = runner.play(*settings.measured(cell.env))

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from stages.core import plugins
 from stages.core.files import replacing
-from stages.core.params import Cell, Hints, load
+from stages.core.params import Hints, load
 from stages.core.process import Fault, run_stage
 from stages.core.records import SCHEMA_VERSION, BankEntry, Episode, Hint, read, write
 from stages.envs.base import Environment, Task
@@ -43,7 +43,8 @@ def main() -> int:
 
 def run(cell: str) -> str:
     """Probe the failed tasks where the environment's rules can, write hints and bank, and say what came of it."""
-    settings, cell = load().hints, Cell(cell)
+    everything = load()
+    settings, cell = everything.hints, everything.cell(cell)
     source, panels = DATA / "rollouts" / cell / "episodes.parquet", DATA / "panels" / cell.env
     tasks, sha256 = load_panel(panels, PANEL)
     failed = failures(read(source, Episode), sha256, str(source))

@@ -18,7 +18,7 @@ from typing import Any
 from stages import agents
 from stages.core import plugins
 from stages.core.files import replacing
-from stages.core.params import Cell, Settings, load
+from stages.core.params import Settings, load
 from stages.core.process import Fault, run_stage
 from stages.core.records import SCHEMA_VERSION, Episode, Lesson, Message, read, write
 from stages.curation.gates import Evidence, check
@@ -39,7 +39,7 @@ class LessonError(Fault, ValueError):
 def main() -> int:
     """Run the stage; 1 and the fault on stderr when its inputs are unusable."""
     return run_stage(
-        "lessons", "makes training examples of successes", lambda cell, arm: run(Cell(cell), arm, load()), "cell", "arm"
+        "lessons", "makes training examples of successes", lambda cell, arm: run(cell, arm, load()), "cell", "arm"
     )
 
 
@@ -53,7 +53,7 @@ def load_tokenizer(base: Path) -> Any:
         raise LessonError(f"{base}: no usable tokenizer ({error}); run `dvc repro base`") from error
 
 
-def run(cell: Cell, arm: str, settings: Settings, tokenizer: Any = None, data: Path = DATA) -> str:
+def run(name: str, arm: str, settings: Settings, tokenizer: Any = None, data: Path = DATA) -> str:
     """Make, check and write one arm's lessons; returns what was done, in a line. `tokenizer` is the base model's if not given.
 
     Raises `LessonError` when no lesson is left or an episode is of another panel, `GateError` when a gate finds a
@@ -61,6 +61,7 @@ def run(cell: Cell, arm: str, settings: Settings, tokenizer: Any = None, data: P
     """
     if arm not in SOURCES:
         raise LessonError(f"there is no arm {arm!r}, only {', '.join(sorted(SOURCES))}")
+    cell = settings.cell(name)
     tokenizer = tokenizer or load_tokenizer(BASE)
     source, panels = data / SOURCES[arm] / cell / "episodes.parquet", data / "panels" / cell.env
     episodes = read(source, Episode)

@@ -73,7 +73,7 @@ def study_of(cell: Cell, settings: Settings) -> Study:
         strength=str(settings.warmup.strength) if settings.warmup.enabled else "",
         panel_source=panel_source(DATA / "panels" / cell.env),
         graded=plugins.environment(cell.env).graded,
-        hint_basis=str(read_document(DATA / "hints" / cell / "writer.json")["basis"]),
+        hint_basis=str(read_document(DATA / "hints" / cell / "writer.json", "basis")[0]),
         category_basis=str(settings.agent.category),
         shots=settings.agent.shots[cell.env],
     )
@@ -120,20 +120,20 @@ def funnel_of(cell: Cell, settings: Settings) -> FunnelRow:
 
 def read_lessons(folder: Path) -> LessonSet:
     """One arm's lessons and gates. Raises `RecordError` when gates.json is missing or of another form."""
-    report = read_document(folder / "gates.json")
-    return LessonSet(read(folder / "lessons.parquet", Lesson), report["gates"], report["dropped"])
+    gates, dropped = read_document(folder / "gates.json", "gates", "dropped")
+    return LessonSet(read(folder / "lessons.parquet", Lesson), gates, dropped)
 
 
-def read_document(path: Path) -> dict[str, Any]:
-    """A JSON file of a stage. Raises `RecordError` when it is missing or of another schema."""
+def read_document(path: Path, *keys: str) -> list[Any]:
+    """What a JSON file of a stage has under these keys. Raises `RecordError` when it is missing or of another form."""
     try:
-        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        version = document["schema_version"]
+        document = json.loads(path.read_text(encoding="utf-8"))
+        version, *found = (document[key] for key in ("schema_version", *keys))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RecordError(f"{path}: not readable ({error!r}); run `dvc repro`") from error
     if version != SCHEMA_VERSION:
         raise RecordError(f"{path}: schema_version {version} found, {SCHEMA_VERSION} expected; rerun the stage")
-    return document
+    return found
 
 
 def reported_panel(panels: Sequence[str]) -> str:

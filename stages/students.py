@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from stages.core.files import replacing
-from stages.core.params import Cell, Training, load
+from stages.core.params import Training, load
 from stages.core.process import Fault, check_root, die_with_parent, hush_libraries
 from stages.core.records import Lesson, read
 from stages.models.chat import encode
@@ -33,27 +33,33 @@ def main() -> int:
     parser.add_argument("--seed", required=True, type=int)
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    name, env = f"{args.cell}_{args.arm}", Cell(args.cell).env
+    name = f"{args.cell}_{args.arm}"
     hush_libraries()
     try:
         if args.worker:
-            work(lambda: teach(name, load().students[env], args.seed, args.worker))
+            work(lambda: teach(name, recipe_of(args.cell), args.seed, args.worker))
             return 0
         die_with_parent()
         check_root()
         print("students: trains a student on lessons", flush=True)
         with replacing(DATA / "students" / f"{name}_s{args.seed}") as fresh:
-            settings = load()
-            if wanted(settings.launch):
-                launch("stages.students", [*sys.argv[1:], "--worker", str(fresh)], settings.launch)
+            how = load().launch
+            if wanted(how):
+                launch("stages.students", [*sys.argv[1:], "--worker", str(fresh)], how)
             else:
-                teach(name, settings.students[env], args.seed, fresh)
+                teach(name, recipe_of(args.cell), args.seed, fresh)
             print(f"students: {name}_s{args.seed}: {summary(fresh)}")
     except Fault as error:
         if not args.worker:  # whose launching process says it
             print(f"students: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def recipe_of(cell: str) -> Training:
+    """How a cell's students are trained. Raises `SettingsError` for a cell that is not studied."""
+    settings = load()
+    return settings.students[settings.cell(cell).env]
 
 
 def teach(name: str, recipe: Training, seed: int, out: Path) -> None:

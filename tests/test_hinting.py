@@ -14,7 +14,7 @@ from household import SHA, Household, play, task_of
 
 import stages.hints as stage
 from stages.core import plugins
-from stages.core.params import Hints
+from stages.core.params import Cell, Hints
 from stages.core.records import BankEntry, Episode, Hint, read
 from stages.core.spec import EnvSpec
 from stages.hinting import general
@@ -278,7 +278,7 @@ def test_a_missing_input_is_one_line_and_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(stage, "DATA", tmp_path)
-    monkeypatch.setattr(stage, "load", lambda: SimpleNamespace(hints=SETTINGS))
+    monkeypatch.setattr(stage, "load", lambda: SimpleNamespace(hints=SETTINGS, cell=Cell))
     monkeypatch.setattr(sys, "argv", ["hints", "--cell", "alfworld_react"])
     kept = tmp_path / "hints/alfworld_react/kept.json"
     kept.parent.mkdir(parents=True)

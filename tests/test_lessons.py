@@ -260,6 +260,7 @@ class CharacterTokenizer:
 
 
 SETTINGS: Any = SimpleNamespace(
+    cell=Cell,
     lessons=SimpleNamespace(max_refused={"alfworld": 1}, ngram=6),
     students={"alfworld": SimpleNamespace(max_tokens=5000)},
 )

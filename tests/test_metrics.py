@@ -14,7 +14,7 @@ import yaml
 from fake_study import SHA, TASKS, broken, entry, episode, hint, lesson, run
 
 from stages import metrics
-from stages.core.params import Settings, load
+from stages.core.params import Cell, Settings, load
 from stages.core.records import BankEntry, Episode, Hint, Lesson, write
 from stages.envs.base import Task
 from stages.envs.panel import load_panel, write_panels
@@ -228,13 +228,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("sys.argv", ["metrics"])
     Path("dvc.yaml").touch()
     Path("params.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
-    folder = Path("data/panels/alfworld")
-    folder.mkdir(parents=True)
-    tasks = {
-        panel: [Task(f"{panel}-{task}", "alfworld", panel, category, "goal", {"game": "g"}) for task, category in TASKS]
-        for panel in SHA
-    }
-    write_panels(folder, "alfworld", "generated", tasks)
+    write_cell("alfworld_react")
     for panel in ("dev", "test"):
         for name, system, solved in (
             ("base", "base", known),
@@ -255,6 +249,21 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         gates = {"schema_version": 1, "gates": {"leak": {"checked": 1, "failed": 0}}, "dropped": {}, "kept": 1}
         (lessons / "gates.json").write_text(json.dumps(gates), encoding="utf-8")
     return tmp_path
+
+
+def write_cell(cell: str, source: str = "generated", basis: str = "all of it") -> None:
+    """A cell's panels, and what is said of its hint writer."""
+    env, _, _ = cell.partition("_")
+    panels, hints = Path(f"data/panels/{env}"), Path(f"data/hints/{cell}")
+    for folder in (panels, hints):
+        folder.mkdir(parents=True, exist_ok=True)
+    tasks = {
+        panel: [Task(f"{panel}-{task}", env, panel, category, "goal", {"game": "g"}) for task, category in TASKS]
+        for panel in SHA
+    }
+    write_panels(panels, env, source, tasks)
+    writer = {"schema_version": 1, "writer": "rules", "basis": basis}
+    (hints / "writer.json").write_text(json.dumps(writer), encoding="utf-8")
 
 
 def on_panel(episodes: list[Episode], panel: str) -> list[Episode]:
@@ -291,7 +300,8 @@ def test_the_stage_writes_every_file_and_the_same_bytes_again(workspace: Path) -
         ("distilled", "sft", "success")
     ]
     assert not any(r["primary"] for r in contrasts["other_panels"])
-    assert json.loads(first["funnel.json"])["rows"][0]["lessons"] == {"sft": 1, "distilled": 1}
+    [funnel] = json.loads(first["funnel.json"])["rows"]
+    assert (funnel["lessons"], funnel["hint_basis"]) == ({"sft": 1, "distilled": 1}, "all of it")
     summary = json.loads(first["summary.json"])["alfworld_react"]
     assert summary["distilled_s0"]["success"] == 1.0
     assert summary["distilled-sft"] == {"success": 0.5, "success_p": 0.03125}
@@ -324,36 +334,37 @@ def test_unusable_inputs_end_in_one_line_and_keep_earlier_metrics(
     gates = Path("data/lessons/alfworld_react_sft/gates.json")
     gates.write_text("{}", encoding="utf-8")
     write(path, Episode, on_panel(run("rag", known), "test"))
-    assert "gates.json: not a readable gate report (KeyError('schema_version'))" in failing(capsys)
+    assert "gates.json: not readable (KeyError('schema_version'))" in failing(capsys)
 
 
 def settings_with(settings: Settings, **sections: Any) -> Settings:
     return settings.model_copy(update=sections)
 
 
-def test_a_warmup_that_is_off_withholds_nothing() -> None:
-    settings = load()
+def test_a_warmup_that_is_off_withholds_nothing(workspace: Path) -> None:
+    settings, cell = load(), Cell("alfworld_react")
     warmup = settings.warmup.model_copy(update={"enabled": True, "withheld": {"alfworld": ["heat"]}})
-    on = metrics.study_of("alfworld", settings_with(settings, warmup=warmup), "generated")
+    on = metrics.study_of(cell, settings_with(settings, warmup=warmup))
     assert (on.withheld, on.strength, on.panel_source) == (("heat",), "full", "generated")
+    write_cell(cell, source="official")
     off = settings_with(settings, warmup=warmup.model_copy(update={"enabled": False}))
-    assert metrics.study_of("alfworld", off, "official") == Study((), "", "official", hint_basis=on.hint_basis)
+    assert metrics.study_of(cell, off) == Study((), "", "official", hint_basis="all of it")
 
 
-def test_rewards_are_graded_where_the_environment_says_so() -> None:
-    settings = load()
-    assert {env: metrics.study_of(env, settings, "").graded for env in ("alfworld", "webshop")} == {
-        "alfworld": False,
-        "webshop": True,
-    }
+def test_rewards_are_graded_where_the_environment_says_so(workspace: Path) -> None:
+    write_cell("webshop_act")
+    graded = {cell: metrics.study_of(Cell(cell), load()).graded for cell in ("alfworld_react", "webshop_act")}
+    assert graded == {"alfworld_react": False, "webshop_act": True}
 
 
-def test_what_the_hint_writer_saw_stands_beside_the_figures() -> None:
-    settings = load()
-    blind = settings_with(settings, hints=settings.hints.model_copy(update={"sees_parts": False, "probe_steps": 0}))
-    assert metrics.study_of("webshop", settings, "").hint_basis == "the reward's parts"
-    assert metrics.study_of("webshop", blind, "").hint_basis == "the outcome alone, not the reward's parts"
-    assert metrics.study_of("alfworld", blind, "").hint_basis == "the environment's text"
+def test_what_the_hint_writer_saw_stands_beside_the_figures(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for basis in ("the reward's parts", "the outcome alone"):
+        write_cell("alfworld_react", basis=basis)
+        assert metrics.study_of(Cell("alfworld_react"), load()).hint_basis == basis
+    Path("data/hints/alfworld_react/writer.json").unlink()
+    assert "data/hints/alfworld_react/writer.json: not readable (FileNotFoundError" in failing(capsys)
 
 
 def test_rows_show_test_unless_only_others_were_evaluated() -> None:

@@ -241,11 +241,11 @@ def test_official_settings_that_do_not_fit_are_refused(values: dict[str, Any], s
         ),
         (
             {"axes__cell": ["alfworld"]},
-            "axes.cell.0: expected <environment>_<agent>, such as alfworld_react, found 'alfworld'",
+            "axes.cell.0: a cell is <environment>_<agent>, such as alfworld_react, and no 'alfworld', found 'alfworld'",
         ),
         (
             {"axes__cell": ["_react"]},
-            "axes.cell.0: expected <environment>_<agent>, such as alfworld_react, found '_react'",
+            "axes.cell.0: a cell is <environment>_<agent>, such as alfworld_react, and no '_react', found '_react'",
         ),
         (
             {"warmup__withheld": {"maze": ["run"]}},

@@ -47,7 +47,7 @@ class Cell(str):
 def _cell(name: str) -> Cell:
     cell = Cell(name)
     if not cell.env:
-        raise ValueError("expected <environment>_<agent>, such as alfworld_react")
+        raise PluginError(f"a cell is <environment>_<agent>, such as alfworld_react, and no {name!r}")
     plugins.environment(cell.env)
     plugins.find("agents", cell.agent, "AGENT")
     return cell
@@ -258,6 +258,13 @@ class Settings(Section):
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled as plain values: `parse` makes its class anew in every process."""
         return parse, (self.model_dump(), str(PARAMS))
+
+    def cell(self, name: str) -> Cell:
+        """The cell of that name. Raises `PluginError` for one that cannot be, `SettingsError` for one that is not studied."""
+        cell = _cell(name)
+        if name not in self.axes.cell:
+            raise SettingsError(f"axes.cell in {PARAMS} has no {name!r}, only {', '.join(self.axes.cell)}")
+        return cell
 
     def measured(self, env: str) -> list[str]:
         """The panels of an environment that systems are measured on."""

@@ -191,7 +191,8 @@ def _run_facts(episodes: list[Episode], resumed: int, seconds: float) -> dict[st
 
 def play_train(cell: str, stage: str, system: System) -> str:
     """A system plays a cell's train panel -> data/<stage>/<cell>/episodes.parquet; returns what came of it, in a line."""
-    runner = Runner(load(), Cell(cell), system)
+    settings = load()
+    runner = Runner(settings, settings.cell(cell), system)
     runs, facts = runner.play("train")
     runner.write(DATA / stage / cell, stage, {"episodes": runs["train"]}, facts)
     return f"{cell}: {facts['successes']} of {facts['episodes']} tasks solved in {facts['seconds']} s"
