@@ -14,7 +14,7 @@ from pathlib import Path
 
 from common import base_model
 
-NAMES = ("limits", "environment", "decode", "training", "rollout", "scaling")
+NAMES = ("limits", "environment", "decode", "training", "rollout", "scaling", "neighbour")
 
 
 def main() -> None:

@@ -2,9 +2,10 @@
 
     python -m stages.cells --cell alfworld_react
 
-play.json has the hashes of the panels and of the code of the environment and the agent, training.json the recipe of the cell's students.
-DVC's matrices name a cell, not its environment: stages depend on these small files, so a change in one environment's tasks, code or recipe
-reruns that environment's cells, and another environment or agent reruns nothing of them.
+play.json has the hashes of the panels and of the code of the environment and the agent, and the environment's own settings of play;
+training.json is the recipe of the cell's students. DVC's matrices name a cell, not its environment: stages depend on these small files, so a
+change in one environment's tasks, code, limits or recipe reruns that environment's cells, and another environment or agent reruns nothing of
+them.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from stages.envs.base import Task
 from stages.envs.panel import load_panel, panel_names
 
 DATA = Path("data")
+CODE = (".py", ".json", ".yaml", ".txt", ".csv", ".cpp", ".h")  # what a plug-in may be made of
 
 
 class CellError(Fault, ValueError):
@@ -41,7 +43,8 @@ def run(cell: str, data: Path = DATA) -> str:
     """Check a cell and write what it stands on; returns its panels' sizes."""
     settings = load()
     cell = settings.cell(cell)
-    play = stands_on(cell, data / "panels" / cell.env)
+    play = stands_on(cell, data / "panels" / cell.env, settings.panels[cell.env].measured)
+    play |= {"shots": settings.agent.shots[cell.env], "max_turns": settings.runner.max_turns[cell.env]}
     training = settings.students[cell.env].model_dump(mode="json")
     with replacing(data / "cells" / cell) as fresh:
         for name, content in (("play", play), ("training", training)):
@@ -50,11 +53,16 @@ def run(cell: str, data: Path = DATA) -> str:
     return f"{cell}: " + ", ".join(f"{panel} {found['n']}" for panel, found in play["panels"].items())
 
 
-def stands_on(cell: Cell, panels: Path) -> dict[str, Any]:
-    """Panels and code of a cell, by their hashes. Raises `CellError` for tasks that the environment does not know."""
+def stands_on(cell: Cell, panels: Path, measured: Iterable[str]) -> dict[str, Any]:
+    """Panels and code of a cell, by their hashes. Raises `CellError` for a panel that is missing, or tasks that the environment does not know."""
     plugins.check_environment(cell.env)
-    agents.spec(cell.agent)
+    agents.get(cell.agent, cell.env)
     loaded = {name: load_panel(panels, name) for name in panel_names(panels)}
+    missing = [name for name in ("train", *measured) if name not in loaded]
+    if missing:
+        raise CellError(
+            f"{panels} has no panel {missing[0]!r}, only {', '.join(loaded)}; its maker must write {', '.join(('train', *measured))}"
+        )
     for name, (tasks, _) in loaded.items():
         check_tasks(plugins.environment(cell.env), name, tasks)
     return {
@@ -89,7 +97,12 @@ def code_sha256(folder: str, name: str) -> str:
     digest = hashlib.sha256()
     for path in sorted((plugins.STAGES / folder).rglob("*")):
         part = path.relative_to(plugins.STAGES / folder)
-        if path.is_file() and path.suffix != ".pyc" and part.parts[0].partition(".")[0] not in others:
+        if (
+            path.is_file()
+            and path.suffix in CODE
+            and not path.name.startswith(".")
+            and part.parts[0].partition(".")[0] not in others
+        ):
             digest.update(part.as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 

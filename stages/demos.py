@@ -30,6 +30,7 @@ def main() -> int:
 
 def run(env: str, folder: Path = DEMOS) -> str:
     """Write a table for each agent that is warmed up in the environment; returns how many demonstrations of each kind there are."""
+    plugins.environment(env)
     settings = load()
     with replacing(folder / env) as fresh:
         made = demonstrations(env, settings)

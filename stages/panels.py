@@ -2,8 +2,8 @@
 
     python -m stages.panels --env alfworld
 
-An environment's maker (`EnvSpec.panels`) is called with its settings, how many tasks of each panel are wanted at most (None: all), the folder
-to write, and a folder for what it can make anew. It writes tasks.parquet and panels.json there, and whatever files the tasks name.
+An environment's maker (`EnvSpec.panels`) is called with its settings, the folder to write, a folder for what it can make anew, and how many
+tasks of each panel are wanted at most (None: all). It writes tasks.parquet and panels.json, and whatever files the tasks name.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from stages.core import plugins
 from stages.core.files import CACHE, replacing
 from stages.core.params import load
 from stages.core.process import run_stage
-from stages.envs.panel import load_panel, panel_names
+from stages.envs.panel import PanelError, load_panel, panel_names
 
 PANELS = Path("data/panels")
 
@@ -32,8 +32,12 @@ def run(env: str, folder: Path = PANELS) -> str:
     settings = load()
     limit: Mapping[str, int | None] = settings.limit
     with replacing(folder / env) as fresh:
-        plugins.resolve(plugins.environment(env).panels)(settings.panels[env], limit, fresh, CACHE / env)
+        plugins.resolve(plugins.environment(env).panels)(settings.panels[env], fresh, CACHE / env, limit)
         sizes = {name: len(load_panel(fresh, name)[0]) for name in panel_names(fresh)}
+        for name, size in sizes.items():
+            most = limit.get(name)
+            if most is not None and size > most:
+                raise PanelError(f"{env}: its maker gave panel {name!r} {size} tasks, where limit.{name} is {most}")
     return f"{env}: " + ", ".join(f"{name} {size}" for name, size in sizes.items())
 
 

@@ -22,7 +22,7 @@ from stages.core.files import atomic
 from stages.core.process import Fault, run_stage
 from stages.core.records import SCHEMA_VERSION, from_json
 from stages.reporting import tables
-from stages.reporting.cells import Cell, cells, findings, notes
+from stages.reporting.cells import CellReport, cells, findings, notes
 from stages.reporting.figures import COLOURS, figures, inline, standalone
 from stages.reporting.words import listed, percent, percent_interval
 from stages.stats.contrasts import ContrastRow
@@ -51,7 +51,7 @@ def run() -> str:
     return f"{REPORT / 'index.html'}"
 
 
-def read_cells(folder: Path) -> list[Cell]:
+def read_cells(folder: Path) -> list[CellReport]:
     """The metric files, grouped by environment and agent. Raises `ReportError` on unusable files or no system."""
     systems, contrasts, funnel = (folder / f"{name}.json" for name in ("systems", "contrasts", "funnel"))
     found = cells(
@@ -81,7 +81,7 @@ def read_rows(path: Path, key: str, kind: type[T]) -> list[T]:
         ) from error
 
 
-def write_report(found: list[Cell], folder: Path) -> None:
+def write_report(found: list[CellReport], folder: Path) -> None:
     """Write the page, the Markdown file and its figures, each all or nothing."""
     drawn = {cell.key: figures(cell) for cell in found}
     environment = Environment(
@@ -105,7 +105,7 @@ def write_report(found: list[Cell], folder: Path) -> None:
             write_text(folder / "figures" / f"{key}_{name}.svg", standalone(svg))
 
 
-def section(cell: Cell, drawn: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
+def section(cell: CellReport, drawn: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
     """What both templates show of one environment and agent."""
     way = cell.funnel
     other_tables: list[tables.Table] = []

@@ -12,6 +12,7 @@ import os
 import sys
 from pathlib import Path
 
+from stages import BARS, BARS_UNSAID
 from stages.core.files import CACHE, atomic, replacing
 from stages.core.params import load
 from stages.core.process import run_stage
@@ -24,8 +25,8 @@ DOWNLOADS = CACHE / "downloads"
 
 def main() -> int:
     """Run the stage; 1 and one line on stderr when the model cannot be had."""
-    if os.isatty(2):
-        os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "0"  # a download of many GB is worth a bar
+    if BARS_UNSAID and os.isatty(2):
+        os.environ[BARS] = "0"  # a download of many GB is worth one
     return run_stage("source", "obtains the pretrained model", run)
 
 

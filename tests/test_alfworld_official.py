@@ -18,7 +18,7 @@ from stages.envs.alfworld import CATEGORY, ENVIRONMENT, TASK_TYPE
 from stages.envs.alfworld.engine import Engine, Frame
 from stages.envs.alfworld.environment import AlfworldEnvironment
 from stages.envs.base import EnvironmentFault
-from stages.envs.panel import STUDY, PanelError, load_panel, panel_names, panel_sha256, panel_source
+from stages.envs.panel import PanelError, load_panel, panel_names, panel_sha256, panel_source
 from stages.panelling.alfworld import official_panels
 from stages.panelling.alfworld.generator import Goal
 from stages.panelling.alfworld.official import OfficialGame, draw, find_root, read_games
@@ -143,7 +143,7 @@ def test_the_stage_builds_what_the_settings_name(
 ) -> None:
     assert run_stage(data, cache, tmp_path, monkeypatch) == "alfworld: train 3, dev 2, test 2, test_seen 2"
     assert panel_source(tmp_path / "alfworld").startswith("official (json_2.1.2; ")
-    for panel in STUDY:
+    for panel in panel_names(tmp_path / "alfworld"):
         assert load_panel(tmp_path / "alfworld", panel) == load_panel(built, panel)
 
 

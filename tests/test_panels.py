@@ -20,11 +20,10 @@ from stages.core.params import load
 from stages.envs.alfworld import CATEGORY, TASK_TYPE
 from stages.envs.alfworld.environment import AlfworldEnvironment
 from stages.envs.base import EnvironmentFault, Task
-from stages.envs.panel import PanelError, load_panel, panel_names, panel_sha256, write_panels
+from stages.envs.panel import PanelError, cut, load_panel, panel_names, panel_sha256, write_panels
 from stages.panelling.alfworld import panels
 from stages.panelling.alfworld.generator import GAME_FILE, Game, possible_goals, write_game
 from stages.panelling.alfworld.scenes import UNSEEN_SCENES
-from stages.panelling.limits import cut
 
 
 @dataclass(frozen=True)
@@ -37,10 +36,8 @@ class Sizes:
 SMALL = Sizes({"warmup": {"put": 1}, "train": {"heat": 1, "put": 1}, "dev": {"examine": 1}, "test": {"examine": 2}})
 LARGE = Sizes(
     {
-        "warmup": panels.balanced(60),
-        "train": panels.balanced(120),
-        "dev": panels.balanced(30),
-        "test": panels.balanced(100),
+        panel: dict.fromkeys(TASK_TYPE, number)
+        for panel, number in (("warmup", 10), ("train", 20), ("dev", 5), ("test", 16))
     }
 )
 
@@ -53,7 +50,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
     out = tmp_path_factory.mktemp("panels") / "alfworld"
-    panels.build_panels(SMALL, out, cache, names=SMALL.sizes)
+    panels.build_panels(SMALL, out, cache)
     return out
 
 
@@ -123,14 +120,6 @@ def test_another_seed_draws_other_games(drawn: dict[str, list[Game]]) -> None:
     assert {g.goal for g in drawn["train"]} != {g.goal for g in other["train"]}
 
 
-@pytest.mark.parametrize(("total", "largest"), [(0, 0), (5, 1), (12, 2), (13, 3)])
-def test_balanced_spreads_evenly(total: int, largest: int) -> None:
-    sizes = panels.balanced(total)
-    assert sum(sizes.values()) == total
-    assert max(sizes.values()) == largest
-    assert largest - min(sizes.values()) <= 1
-
-
 def test_a_panel_that_cannot_be_filled_is_refused(tmp_path: Path) -> None:
     goals = len(possible_goals(TASK_TYPE["examine"], unseen=True))
     most = goals * panels.MAX_GAMES_PER_GOAL
@@ -153,7 +142,9 @@ def test_all_impossible_sizes_are_named_at_once(tmp_path: Path) -> None:
 def test_built_panels_load_with_their_hashes(built: Path) -> None:
     summary = json.loads((built / "panels.json").read_text())
     assert (summary["schema_version"], summary["env"], summary["source"]) == (1, "alfworld", "generated")
-    for panel, sizes in SMALL.sizes.items():
+    assert list(summary["panels"]) == ["train", "dev", "test"]
+    for panel in summary["panels"]:
+        sizes = SMALL.sizes[panel]
         tasks, sha256 = load_panel(built, panel)
         assert summary["panels"][panel] == {"n": len(tasks), "sha256": sha256}
         assert Counter(task.category for task in tasks) == sizes
@@ -168,19 +159,16 @@ def test_tasks_parquet_has_the_columns_others_read(built: Path) -> None:
     table = pl.read_parquet(built / "tasks.parquet")
     columns = "schema_version task_id env panel category goal game sha256 task_type scene object receptacle"
     assert " ".join(table.columns) == columns
-    assert table["task_id"].to_list()[:2] == ["alfworld-warmup-put-0000", "alfworld-train-heat-0000"]
+    assert table["task_id"].to_list()[:2] == ["alfworld-train-heat-0000", "alfworld-train-put-0000"]
 
 
-def test_the_warmups_games_are_built_alone_as_those_they_would_be_beside_the_others(
-    built: Path, cache: Path, tmp_path: Path
-) -> None:
-    panels.build_panels(SMALL, tmp_path / "study", cache)
-    panels.build_panels(SMALL, tmp_path / "warmup", cache, names=("warmup",))
-    for out, names in (("study", ["train", "dev", "test"]), ("warmup", ["warmup"])):
-        assert panel_names(tmp_path / out) == names
-        for name in names:
-            assert load_panel(tmp_path / out, name) == load_panel(built, name)
-        assert games_of(tmp_path / out) == {file for file in contents(tmp_path / out) if file.endswith(".tw-pddl")}
+def test_the_warmups_games_are_those_drawn_beside_the_others_and_built_alone(cache: Path, tmp_path: Path) -> None:
+    panels.build_panels(SMALL, tmp_path, cache, warmup=True)
+    assert panel_names(tmp_path) == ["warmup"]
+    [game] = panels.draw_games(SMALL)["warmup"]
+    [task] = load_panel(tmp_path, "warmup")[0]
+    assert (task.goal, task.spec["object"]) == (game.sentence, game.goal.object)
+    assert games_of(tmp_path) == {file for file in contents(tmp_path) if file.endswith(".tw-pddl")}
 
 
 def test_building_again_gives_the_same_bytes_and_leaves_nothing_beside(
@@ -202,7 +190,7 @@ def test_a_limit_keeps_a_panels_first_tasks(env: str, cache: Path, tmp_path: Pat
     settings = committed.model_copy(update={"sizes": sizes, "products": 120})
     build = plugins.resolve(plugins.environment(env).panels)
     for out, limit in (("whole", {}), ("first", {"train": 1, "dev": None, "test": 99})):
-        build(settings, limit, tmp_path / out, cache)
+        build(settings, tmp_path / out, cache, limit)
     assert panel_names(tmp_path / "first") == panel_names(tmp_path / "whole") == ["train", "dev", "test"]
     for panel, limited in {"train": True, "dev": False, "test": False}.items():
         (tasks, sha256), (whole, whole_sha256) = (load_panel(tmp_path / out, panel) for out in ("first", "whole"))
@@ -220,7 +208,7 @@ def test_checking_leaves_all_translations_in_the_cache(
 ) -> None:
     monkeypatch.setattr("stages.envs.alfworld.translation.translate", lambda *_: pytest.fail("translated again"))
     environment = AlfworldEnvironment(built, cache)
-    for panel in SMALL.sizes:
+    for panel in panel_names(built):
         for task in load_panel(built, panel)[0]:
             assert f"Your task is to: {task.goal}." in environment.reset(task).text
 

@@ -37,8 +37,10 @@ if name.startswith("cells@"):  # as the real stage: of its own environment alone
     env = name.removeprefix("cells@").rpartition("_")[0]
     folder = pathlib.Path(outs.pop())
     folder.mkdir(parents=True)
-    (folder / "play.json").write_text(pathlib.Path("data/panels", env, "content").read_text())
-    (folder / "training.json").write_text(json.dumps(yaml.safe_load(open("params.yaml"))["students"][env]))
+    values = yaml.safe_load(open("params.yaml"))
+    own = [values["agent"]["shots"][env], values["runner"]["max_turns"][env]]
+    (folder / "play.json").write_text(json.dumps([pathlib.Path("data/panels", env, "content").read_text(), *own]))
+    (folder / "training.json").write_text(json.dumps(values["students"][env]))
 for out in map(pathlib.Path, outs):
     file = out if out.suffix else out / "content"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -141,6 +143,7 @@ def test_nothing_changed_runs_nothing_but_the_projection_into_mlflow() -> None:
         ("agent.corrections", 1, PLAYED),
         ("lessons.max_refused", {"alfworld": 3, "webshop": 3}, LESSONS | STUDENTS | SHOWN),
         ("stats.seed", 4, SHOWN),
+        ("runner.max_turns.webshop", 9, of_cells("cells") | {stage for stage in PLAYED if "webshop" in stage} | SHOWN),
         (
             "evaluate.panels",
             ["test"],

@@ -15,7 +15,7 @@ from fake_study import SHA, TASKS, broken, entry, hint, lesson, run
 from stages import metrics, report
 from stages.core.records import Episode
 from stages.reporting import cells, tables, words
-from stages.reporting.cells import Cell
+from stages.reporting.cells import CellReport
 from stages.stats.contrasts import contrast_rows
 from stages.stats.funnel import FunnelRow, LessonSet, funnel_row
 from stages.stats.systems import Panel, Study, system_row
@@ -78,7 +78,7 @@ def at_the_root(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def cell_of(folder: Path) -> Cell:
+def cell_of(folder: Path) -> CellReport:
     return report.read_cells(folder / "metrics")[0]
 
 

@@ -123,11 +123,9 @@ def test_what_all_rest_on_rests_on_nothing_else() -> None:
         assert rooms(path) <= {"core"}, path
 
 
-@pytest.mark.parametrize("room", ["envs", "agents", "engines"])
-def test_environments_agents_and_engines_do_not_know_each_other(room: str) -> None:
-    others = {"envs", "agents", "engines"} - {room}
-    for path in (PACKAGE / room).rglob("*.py"):
-        assert not rooms(path) & others, path
+def test_engines_know_neither_environments_nor_agents() -> None:
+    for path in (PACKAGE / "engines").rglob("*.py"):
+        assert not rooms(path) & {"envs", "agents"}, path
 
 
 @pytest.mark.parametrize("folder", ["envs", "agents"])
@@ -161,23 +159,47 @@ def test_constraints_pin_every_dependency_and_name_no_address() -> None:
     assert names <= pinned, names - pinned
 
 
+METHODS = {"model_dump": set(), "cell": set(), "measured": {"evaluate"}}
+"""What methods of the settings read; a cell's name is in a stage's own command."""
+PINNED_SETTINGS = {"play.json": {"panels", "agent", "runner"}, "training.json": {"students"}}
+"""Settings by environment that a cell's files carry, see `stages.cells`."""
+
+
 def sections_read(path: Path) -> set[str]:
-    """First names behind `settings.` and `load().` in a file."""
-    found = set()
+    """First names behind `settings.`, `self.settings.` and `load().` in a file."""
+    found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Attribute):
             value = node.value
             called = isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "load"
-            if called or (isinstance(value, ast.Name) and value.id == "settings"):
-                found.add(node.attr)
-    return found - {"model_dump"}
+            own = isinstance(value, ast.Attribute) and value.attr == "settings"
+            if called or own or (isinstance(value, ast.Name) and value.id == "settings"):
+                found |= METHODS.get(node.attr, {node.attr})
+    return found
 
 
-@pytest.mark.parametrize("stage", ["panels", "source", "demos", "cells"])
+@pytest.mark.parametrize("stage", sorted(set(GRAPH) - {"track"}))
 def test_a_stage_reads_only_the_settings_it_depends_on(stage: str) -> None:
+    files = [PACKAGE / f"{stage.partition('_')[0]}.py", *([PACKAGE / "runner/study.py"] if stage in PLAYING else [])]
+    read = set().union(*map(sections_read, files)) - (
+        {"evaluate"} if stage in ("rollouts", "teacher", "cells") else set()
+    )
+    if stage == "hints":  # its `settings` are the section itself
+        read = {"hints"}
     listed = {str(key).split(".")[0] for key in GRAPH[stage].get("params", [])}
-    assert sections_read(PACKAGE / f"{stage}.py") <= listed
+    for dep in GRAPH[stage]["deps"]:
+        listed |= {"panels"} if dep == "data/panels" else set()
+        for file, sections in PINNED_SETTINGS.items():
+            listed |= sections if dep.endswith(("${item.cell}", file)) and "data/cells" in dep else set()
+    hints_k = {"hints"} if stage in ("rollouts", "evaluate", "evaluate_students") else set()  # of systems without hints
+    assert read - listed - hints_k == set()
 
 
 def test_plumbing_exists() -> None:
     assert all((ROOT / path).exists() for path in PLUMBING)
+
+
+def test_environments_and_agents_rest_on_core_alone() -> None:
+    for room in ("envs", "agents"):
+        for path in (PACKAGE / room).rglob("*.py"):
+            assert rooms(path) <= {"core", room}, path

@@ -8,13 +8,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import policies
 import pytest
 import yaml
 from structure import ROOT
 
 from stages import panels as stage
 from stages.commands.shop import open_shop
-from stages.demonstrations.webshop import policies
 from stages.envs.base import Task
 from stages.envs.panel import PanelError, load_panel, panel_names
 from stages.envs.webshop.catalogue import Catalogue, load_catalogue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stages.agents.base import Agent, AgentSpec
+from stages.agents.base import LABEL, Agent, AgentSpec
 from stages.core import plugins
 
 
@@ -17,4 +17,10 @@ def spec(name: str) -> AgentSpec:
 def get(name: str, env: str) -> Agent:
     """The agent of that name as it acts in an environment. Raises `PluginError` for a name that nothing has."""
     found, interface = spec(name), plugins.environment(env).interface
-    return found.kind(name, interface, dict(found.lines(interface)))
+    lines = dict(found.lines(interface))
+    unreadable = [label for label in lines if label == "Action" or not LABEL.fullmatch(label)]
+    if unreadable:
+        raise plugins.PluginError(
+            f"{name} on {env}: a line's label is one capitalised word other than Action, found {unreadable[0]!r}"
+        )
+    return found.kind(name, interface, lines)

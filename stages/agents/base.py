@@ -16,7 +16,7 @@ from stages.core.records import Message
 from stages.core.spec import Interface
 
 MAX_ACTION = 1000
-"""Characters an action may have. The longest that either environment takes is a search of a whole instruction."""
+"""Characters an action may have. The longest that ALFWorld or WebShop takes is a search of a whole instruction."""
 
 _NEXT = "A new task begins."
 _HINTS = "Hints from earlier tasks. Use them silently, never quote them."
@@ -82,7 +82,7 @@ class Agent:
         if len(self.lines) < 2:
             return " and ".join(f"one line '{label}:'" for label in (*self.lines, "Action")) + holds
         said = ", ".join(f"'{label}:'" + (f" ({says})" if says else "") for label, says in self.lines.items())
-        return f"{_NUMBERS[len(self.lines) + 1]} lines: {said} and 'Action:'{holds}"
+        return f"{_number(len(self.lines) + 1)} lines: {said} and 'Action:'{holds}"
 
     def prompt(self, opening: str, hints: Sequence[str], shots: Sequence[Shot] = ()) -> Prompt:
         """The parts of an episode's first prompt; examples are written in this agent's form."""
@@ -112,7 +112,7 @@ class Agent:
         return "".join(f"{name}: {text}\n" for name, text in said.items() if name in self.lines) + f"Action: {action}"
 
     def _said(self, text: str) -> dict[str, str]:
-        marks = [mark for mark in _LABEL.finditer(text) if mark[1] in self.lines]
+        marks = [mark for mark in _LABELLED.finditer(text) if mark[1] in self.lines]
         ends = [*(mark.start() for mark in marks), len(text)][1:]
         return {mark[1]: text[mark.end() : end].strip() for mark, end in zip(marks, ends, strict=True)}
 
@@ -134,9 +134,14 @@ class AgentSpec:
     kind: type[Agent] = Agent
 
 
-_NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+def _number(count: int) -> str:
+    words = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+    return words[count] if count < len(words) else str(count)
+
+
 _ACTION = re.compile(r"^[^\S\n]*Action:([^\n]*)", re.M)
-_LABEL = re.compile(r"^[^\S\n]*([A-Z][a-z]+):", re.M)
+LABEL = re.compile(r"[A-Z][a-z]+")
+_LABELLED = re.compile(rf"^[^\S\n]*({LABEL.pattern}):", re.M)
 
 
 def _fault(action: str) -> str:

@@ -24,14 +24,16 @@ COMMANDS = (profile, doctor, verify, shop, play, show)
 
 def main() -> int:
     """Run one command; 1 when it finds a fault."""
-    parser = argparse.ArgumentParser(prog="python -m stages", description="What is done by hand, beside `dvc repro`.")
-    commands = parser.add_subparsers(required=True)
-    for command in COMMANDS:
-        command.add_parser(commands)
-    args = parser.parse_args()
     hush_libraries()
     try:
         check_root()
+        parser = argparse.ArgumentParser(
+            prog="python -m stages", description="What is done by hand, beside `dvc repro`."
+        )
+        commands = parser.add_subparsers(required=True)
+        for command in COMMANDS:
+            command.add_parser(commands)
+        args = parser.parse_args()
         return int(args.run(args))
     except Fault as error:
         print(error, file=sys.stderr)

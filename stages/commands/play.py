@@ -48,7 +48,7 @@ def add_parser(commands: Any) -> None:
         description="Play a task yourself, or with --system watch an agent play it. Nothing is recorded.",
     )
     parser.add_argument("--env", required=True, choices=plugins.names("envs"))
-    parser.add_argument("--panel", default="dev", help="warmup, train, dev or test (default: dev)")
+    parser.add_argument("--panel", default="dev", help="train, dev, test or test_seen (default: dev)")
     parser.add_argument("--task", default="0", help="place in the panel, from 0, or a task id (default: 0)")
     parser.add_argument("--hints", action="store_true", help="show the hints that the system rag would be shown")
     parser.add_argument(

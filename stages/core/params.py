@@ -18,7 +18,7 @@ from pydantic import AfterValidator, Field, ValidationError, create_model, model
 from stages.core import plugins
 from stages.core.plugins import PluginError
 from stages.core.process import Fault
-from stages.core.sections import Count, Panels, Positive, Section
+from stages.core.sections import Count, Panels, Positive, Section, settings_of
 
 PARAMS = Path("params.yaml")
 
@@ -57,7 +57,8 @@ CellName = Annotated[str, AfterValidator(_cell)]
 
 
 def _writer(name: str) -> str:
-    plugins.find("hinting/writers", name, "write")
+    if not callable(plugins.find("hinting/writers", name, "write")):
+        raise PluginError(f"stages/hinting/writers/{name}.py: write is no function")
     return name
 
 
@@ -315,7 +316,7 @@ class Settings(Section):
             if panel not in there:
                 raise ValueError(f"evaluate.panels names {panel!r}; the cells have {', '.join(sorted(there))}")
         for panel in self.limit:
-            if panel not in there | {"train", "test_seen"}:
+            if panel not in there | {"train"}:
                 raise ValueError(f"limit names {panel!r}; there are train, {', '.join(sorted(there))}")
         for env in envs:
             if not self.measured(env):
@@ -339,6 +340,9 @@ class Settings(Section):
         }
         for key, values in by_env.items():
             where, cells = ("warmup.cells", self.warmup.cells) if key in warmed else ("axes.cell", self.axes.cell)
+            unknown = [env for env in values if env not in plugins.names("envs")]
+            if unknown:
+                raise ValueError(f"{key} names {unknown[0]}, which is no environment in stages/envs")
             missing = [env for env in dict.fromkeys(Cell(name).env for name in cells) if env not in values]
             if missing:
                 raise ValueError(f"{key} says nothing of {', '.join(missing)}, which {where} names")
@@ -353,7 +357,7 @@ def _model(values: dict[str, Any]) -> type[Settings]:
 
 @cache
 def _with(envs: tuple[str, ...]) -> type[Settings]:
-    models: dict[str, Any] = {env: (plugins.resolve(plugins.environment(env).settings), ...) for env in envs}
+    models: dict[str, Any] = {env: (settings_of(env), ...) for env in envs}
     panels = create_model("Panels", __base__=Panels, **models)
     return create_model("Settings", __base__=Settings, panels=(panels, ...))
 
@@ -365,13 +369,13 @@ def parse(values: dict[str, Any], where: str) -> Settings:
     except PluginError as error:
         raise SettingsError(f"{where}: {error}") from error
     except ValidationError as error:
-        faults = [f"  {_fault('.'.join(map(str, e['loc'])), e['msg'], e['input'])}" for e in error.errors()]
+        faults = [f"  {_fault('.'.join(map(str, e['loc'])), e['msg'], e['type'], e['input'])}" for e in error.errors()]
         raise SettingsError(f"{where}: {len(faults)} unusable setting(s)\n" + "\n".join(faults)) from None
 
 
-def _fault(key: str, message: str, found: object) -> str:
-    """A fault in one line; those of settings that don't fit together name them, and need no copy of their section."""
-    shown = "" if message.startswith("Value error, ") and isinstance(found, dict) else f", found {found!r}"
+def _fault(key: str, message: str, kind: str, found: object) -> str:
+    """A fault in one line; what is missing, or does not fit together, needs no copy of the section around it."""
+    shown = "" if kind == "missing" or (kind == "value_error" and isinstance(found, dict)) else f", found {found!r}"
     return f"{key or '(top)'}: {message.removeprefix('Value error, ')}{shown}"
 
 

@@ -73,12 +73,31 @@ def environment(name: str) -> EnvSpec:
     return spec
 
 
+_PARTS: dict[str, tuple[str, ...]] = {
+    "environment": (),
+    "categories_read": (),
+    "settings": ("stages.panelling.",),
+    "panels": ("stages.panelling.",),
+    "demonstrations": ("stages.demonstrations.",),
+    "hint_rules": ("stages.hinting.",),
+}
+"""Where an environment's parts may lie besides its own folder, so that an edit in them reruns the stages that call them."""
+
+
 def check_environment(name: str) -> None:
-    """Import all parts of an environment. Raises `PluginError` for one that is missing, and for a class without a method."""
+    """Import all parts of an environment. Raises `PluginError` for one that is missing or lies where no stage would notice an edit, and for a
+    class without a method."""
     spec = environment(name)
-    for part in ("settings", "panels", "categories_read", "demonstrations", "hint_rules"):
-        if getattr(spec, part):
-            resolve(getattr(spec, part))
+    for part, folder in _PARTS.items():
+        reference = getattr(spec, part)
+        if reference and not reference.startswith((f"stages.envs.{name}.", f"stages.envs.{name}:", *folder)):
+            raise PluginError(
+                f"{name}: {part} is {reference}, expected below stages.envs.{name}{' or '.join(('', *folder))}"
+            )
+        if reference:
+            resolve(reference)
+    if spec.examples and STAGES / "envs" / name not in spec.examples.parents:
+        raise PluginError(f"{name}: examples is {spec.examples}, expected a file below stages/envs/{name}")
     made = resolve(spec.environment)
     missing = [method for method in ("reset", "step") if not callable(getattr(made, method, None))]
     if missing:

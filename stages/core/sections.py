@@ -7,6 +7,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from stages.core import plugins
+from stages.core.plugins import PluginError
+from stages.core.process import Fault
+
 Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
 Level = Literal["ok", "note", "fault"]
@@ -41,7 +45,9 @@ class Panels(Section):
     """The environments' sections, by their names."""
 
     def __getitem__(self, env: str) -> PanelSettings:
-        found: PanelSettings = getattr(self, env)
+        found: PanelSettings | None = getattr(self, env, None)
+        if found is None:
+            raise Fault(f"params.yaml has no section panels.{env}, only {', '.join(self.envs)}")
         return found
 
     @property
@@ -54,3 +60,12 @@ def filled(sizes: Mapping[Any, Mapping[Any, int]]) -> None:
     for panel in ("train", "dev", "test"):
         if sum(sizes.get(panel, {}).values()) == 0:
             raise ValueError(f"panel {panel!r} is empty: give it at least one task in sizes.{panel}")
+
+
+def settings_of(env: str) -> type[PanelSettings]:
+    """The model of an environment's own settings. Raises `PluginError` for what is none."""
+    reference = plugins.environment(env).settings
+    model = plugins.resolve(reference)
+    if not (isinstance(model, type) and issubclass(model, PanelSettings)) or model.size is PanelSettings.size:
+        raise PluginError(f"{reference}: expected a PanelSettings with a method size, found {model!r:.80}")
+    return model

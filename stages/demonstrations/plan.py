@@ -23,5 +23,6 @@ class Plan:
     def taught(self, jobs: Sequence[tuple[Task, bool]], agent: str) -> list[tuple[int, Task, bool]]:
         """The share of numbered jobs (a task, and whether it is made up) that one agent is taught; agents of one environment learn from each
         other's."""
+        # The word is part of the seed of the committed demonstrations.
         rng = random.Random(f"shown|{self.seed}|{agent}")
         return [(number, task, nonce) for number, (task, nonce) in enumerate(jobs) if rng.random() < self.subsample]

@@ -18,12 +18,13 @@ from typing import Any
 
 import torch
 
+from stages.core import files
 from stages.core.files import atomic
 from stages.engines.base import EngineFault
 
 SOURCES = tuple(Path(__file__).with_name(name) for name in ("attention.cpp", "layers.cpp"))
 HEADER = Path(__file__).with_name("vectors.h")
-CACHE = Path(".cache/kernels")
+CACHE = files.CACHE / "kernels"
 BLOCK = 64  # positions a block, as in attention.cpp
 _TILE = 64  # columns that it works on at once
 _FLAGS = ("-O3", "-march=native", "-fopenmp", "-fPIC", "-shared", "-std=c++17")

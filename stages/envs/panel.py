@@ -8,24 +8,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict
+from itertools import zip_longest
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import polars as pl
 
 from stages.core.process import Fault
 from stages.envs.base import Task
 
+Item = TypeVar("Item")
+
 SCHEMA_VERSION = 1
 TASKS_FILE = "tasks.parquet"
 PANELS_FILE = "panels.json"
-STUDY = ("train", "dev", "test", "test_seen")
-"""Panels of a study; what the warm-up is shown is none of them."""
-NO_LIMIT: Mapping[str, int | None] = MappingProxyType({})
-
 _COLUMNS = ("task_id", "env", "panel", "category", "goal")  # the rest is the task's spec
 
 
@@ -109,6 +109,17 @@ def panel_names(root: Path) -> list[str]:
 def panel_source(root: Path) -> str:
     """Where the tasks came from, as the panels' builder wrote it. Raises PanelError if the panels are missing."""
     return str(_read_summary(root / PANELS_FILE)["source"])
+
+
+def cut(items: Sequence[Item], kind: Callable[[Item], Hashable], limit: int | None) -> list[Item]:
+    """At most `limit` items, in their order: the first ones of each kind, kinds taking turns. None: all."""
+    if limit is None:
+        return list(items)
+    places: dict[Hashable, list[int]] = defaultdict(list)
+    for place, item in enumerate(items):
+        places[kind(item)].append(place)
+    in_turn = [place for round_ in zip_longest(*places.values()) for place in round_ if place is not None]
+    return [items[place] for place in sorted(in_turn[:limit])]
 
 
 def _read_summary(path: Path) -> dict[str, Any]:

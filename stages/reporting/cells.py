@@ -14,7 +14,7 @@ ORDER = tuple(words.SYSTEMS)
 
 
 @dataclass(frozen=True)
-class Cell:
+class CellReport:
     """One environment and agent: systems and contrasts of the reported panel, of the other panels, and the funnel."""
 
     env: str
@@ -57,13 +57,13 @@ def cells(
     contrasts: Iterable[ContrastRow],
     other_contrasts: Iterable[ContrastRow],
     funnel: Iterable[FunnelRow],
-) -> list[Cell]:
+) -> list[CellReport]:
     """Group rows by environment and agent, in the order met; systems in the report's order."""
     ranked = sorted(systems, key=_rank)
     others = sorted(other_systems, key=lambda row: (row.panel, *_rank(row)))
     pairs, other_pairs, ways = list(contrasts), list(other_contrasts), list(funnel)
     return [
-        Cell(
+        CellReport(
             env=env,
             agent=agent,
             systems=[r for r in ranked if (r.env, r.agent) == (env, agent)],
@@ -76,7 +76,7 @@ def cells(
     ]
 
 
-def findings(cell: Cell) -> list[str]:
+def findings(cell: CellReport) -> list[str]:
     """What was found, as sentences; the declared primary contrast first."""
     said = [
         _sentence(r) for r in sorted(cell.contrasts, key=lambda r: not r.primary) if r.metric != "tokens" and _told(r)
@@ -97,7 +97,7 @@ def findings(cell: Cell) -> list[str]:
     return said
 
 
-def break_even(cell: Cell) -> float | None:
+def break_even(cell: CellReport) -> float | None:
     """Episodes after which the distilled student has cost fewer tokens than the agent with hints, everything counted.
 
     (teacher's tokens + lesson tokens x epochs) / (tokens an episode saved). Rollouts and hint writing are needed for
@@ -111,7 +111,7 @@ def break_even(cell: Cell) -> float | None:
     return spent / -tokens.difference
 
 
-def notes(cell: Cell) -> list[str]:
+def notes(cell: CellReport) -> list[str]:
     """What a reader must know to judge the figures: where tasks come from, what was withheld, model and engine."""
     first = cell.systems[0]
     said = []

@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from stages.reporting import words
-from stages.reporting.cells import Cell
+from stages.reporting.cells import CellReport
 from stages.stats.systems import SystemRow
 
 INK, FAINT, PAPER = "#010203", "#040506", "#070809"
@@ -55,7 +55,7 @@ styled = style.context(["default", STYLE])  # decorates; "default" keeps a user'
 WIDTH = 5.0  # inches; a phone shows it at about two thirds, with text still of 9 px
 
 
-def figures(cell: Cell) -> dict[str, tuple[str, str]]:
+def figures(cell: CellReport) -> dict[str, tuple[str, str]]:
     """By name: title and SVG text, with placeholder ink. Figures without data are left out."""
     drawn = {"success": ("Success by system, with 95 % Wilson interval", success(cell))}
     if cell.systems[0].withheld:
@@ -68,7 +68,7 @@ def figures(cell: Cell) -> dict[str, tuple[str, str]]:
 
 
 @styled
-def success(cell: Cell) -> str:
+def success(cell: CellReport) -> str:
     """A dot and interval a system."""
     figure, axes = _rows([cell.name(row) for row in cell.systems])
     for y, row in enumerate(cell.systems):
@@ -83,7 +83,7 @@ def success(cell: Cell) -> str:
 
 
 @styled
-def skills(cell: Cell) -> str:
+def skills(cell: CellReport) -> str:
     """Known (filled) and withheld (hollow) success, joined, a line a system."""
     figure, axes = _rows([cell.name(row) for row in cell.systems], extra=0.35)
     for y, row in enumerate(cell.systems):
@@ -102,7 +102,7 @@ def skills(cell: Cell) -> str:
 
 
 @styled
-def categories(cell: Cell) -> str:
+def categories(cell: CellReport) -> str:
     """A group of dots a task category, a dot a system."""
     hidden = set(cell.systems[0].withheld)
     names = cell.categories
@@ -124,7 +124,7 @@ def categories(cell: Cell) -> str:
 
 
 @styled
-def tokens(cell: Cell) -> str:
+def tokens(cell: CellReport) -> str:
     """Success (with interval) against billed tokens an episode: up and to the left is better."""
     figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
     axes = figure.add_subplot()
@@ -143,7 +143,7 @@ def tokens(cell: Cell) -> str:
 
 
 @styled
-def contrasts(cell: Cell) -> str:
+def contrasts(cell: CellReport) -> str:
     """A difference and interval a contrast; the primary one filled."""
     rows = [row for row in cell.contrasts if row.metric == "success"]
     figure, axes = _rows([f"{r.a} {words.DASH} {r.b}" + ("\n(primary)" if r.primary else "") for r in rows])

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from stages.reporting import words
-from stages.reporting.cells import Cell
+from stages.reporting.cells import CellReport
 from stages.stats.contrasts import ContrastRow
 from stages.stats.funnel import FunnelRow
 from stages.stats.systems import SystemRow
@@ -25,7 +25,7 @@ class Table:
     marked: frozenset[int] = field(default_factory=frozenset)
 
 
-def headline(cell: Cell, rows: Sequence[SystemRow]) -> Table:
+def headline(cell: CellReport, rows: Sequence[SystemRow]) -> Table:
     """A line a system: success with its interval, skills, steps, tokens, refusals."""
     scored = any(row.score is not None for row in rows)
     withheld = bool(rows[0].withheld)
@@ -54,7 +54,7 @@ def headline(cell: Cell, rows: Sequence[SystemRow]) -> Table:
     return Table(f"Systems on the {rows[0].panel} panel", columns, lines, note)
 
 
-def categories(cell: Cell) -> Table:
+def categories(cell: CellReport) -> Table:
     """Successes by task category, a line a system."""
     hidden = set(cell.systems[0].withheld)
     names = cell.categories
@@ -170,7 +170,7 @@ def _gate(counts: Mapping[str, int] | None) -> str:
     return words.DASH if counts is None else f"{counts['failed']} of {counts['checked']} failed"
 
 
-def panels(cells: Iterable[Cell]) -> Table:
+def panels(cells: Iterable[CellReport]) -> Table:
     """Every panel the figures stand on. n counts all tasks, those with a machine failure included."""
     seen: dict[tuple[str, str, str], tuple[int, str]] = {}
     for cell in cells:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from stages.agents import get
-from stages.core.files import CACHE, atomic, replacing
+from stages.core import plugins
+from stages.core.files import atomic, replacing
 from stages.core.params import Cell, Settings, load
 from stages.core.process import Fault
 from stages.core.records import BankEntry, Episode, read, write
@@ -27,7 +28,7 @@ from stages.runner.episodes import Play, play_tasks
 from stages.runner.journal import Journal
 
 DATA = Path("data")
-JOURNALS = CACHE / "journal"
+JOURNALS = Path(".cache/journal")
 BASE = DATA / "base" / "model"
 TIMING = DATA / "timing"
 CODE = Path(__file__).parents[1]
@@ -112,11 +113,12 @@ class Runner:
         opener = functools.partial(open_engine, settings, self.cell, self.system.adapter)
         category, retriever = self.category, self.retriever
         if settings.runner.executor == "ray":
-            from stages.cluster.ray import Cast, play_on_ray
-
+            cluster = plugins.resolve(
+                "stages.cluster.ray"
+            )  # by name: the cluster knows the runner, and not the reverse
             gpus = settings.engine.vllm.tensor_parallel if settings.engine.kind == "vllm" else 0
-            cast = Cast(play, agent, opener, make_env, category, retriever, root)
-            return lambda tasks, journal: play_on_ray(tasks, cast, journal, settings.runner.ray.workers, gpus)
+            cast = cluster.Cast(play, agent, opener, make_env, category, retriever, root)
+            return lambda tasks, journal: cluster.play_on_ray(tasks, cast, journal, settings.runner.ray.workers, gpus)
         engine = self._engine = self._engine or opener()
         return lambda tasks, journal: play_tasks(tasks, play, agent, engine, make_env, category, retriever, journal)
 

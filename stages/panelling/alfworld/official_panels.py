@@ -6,17 +6,17 @@ import hashlib
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 from stages.envs.base import Task
-from stages.envs.panel import NO_LIMIT, STUDY, PanelError, write_panels
+from stages.envs.panel import PanelError, cut, write_panels
 from stages.panelling.alfworld.checks import start_games
 from stages.panelling.alfworld.official import SPLITS, Drawn, OfficialGame, draw, find_root, read_games
 from stages.panelling.alfworld.settings import AlfworldPanels, OfficialAlfworld
 from stages.panelling.download import DownloadError, fetch, pin, unpack
-from stages.panelling.limits import cut
 
 ARCHIVE = "https://github.com/alfworld/alfworld/releases/download/0.4.0/json_2.1.2_tw-pddl.zip"
 """alfworld's own address of the text games (`alfworld-download`); its inner folder is named json_2.1.1."""
@@ -30,11 +30,11 @@ def build_panels(
     out: Path,
     cache_dir: Path,
     downloads: Path,
-    names: Collection[str] = STUDY,
-    limit: Mapping[str, int | None] = NO_LIMIT,
+    limit: Mapping[str, int | None] = MappingProxyType({}),
+    warmup: bool = False,
     workers: int = 2,
 ) -> None:
-    """Build the panels of these names into the folder `out`, of each at most `limit` games.
+    """Build the panels of a study, or with `warmup` that of the warm-up alone, into the folder `out`, of each at most `limit` games.
 
     The same games and settings give the same bytes. An archive is kept in `downloads`, translations of the games in
     `cache_dir`. Raises PanelError for games or sizes that won't do, EnvironmentFault for games that don't start.
@@ -47,7 +47,7 @@ def build_panels(
         chosen = {
             name: cut(panel, lambda game: game.category, limit.get(name))
             for name, panel in drawn.panels.items()
-            if name in names
+            if (name == "warmup") == warmup
         }
         start_games([root / game.path for panel in chosen.values() for game in panel], cache_dir, workers)
         out.mkdir(parents=True, exist_ok=True)

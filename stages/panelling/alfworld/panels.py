@@ -12,14 +12,14 @@ import random
 from collections.abc import Collection, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from stages.envs.alfworld import TASK_TYPE
 from stages.envs.base import Task
-from stages.envs.panel import NO_LIMIT, STUDY, PanelError, write_panels
+from stages.envs.panel import PanelError, cut, write_panels
 from stages.panelling.alfworld.checks import win_games
 from stages.panelling.alfworld.generator import GAME_FILE, Game, Goal, generate_game, possible_goals, write_game
-from stages.panelling.limits import cut
 
 UNSEEN: dict[str, bool] = {"warmup": False, "train": False, "dev": True, "test": True}
 """The panels there are, and whether they play in the unseen scenes."""
@@ -40,26 +40,20 @@ class Settings(Protocol):
     def sizes(self) -> Mapping[Any, Mapping[Any, int]]: ...  # Any: str, or literals of it
 
 
-def balanced(total: int) -> dict[str, int]:
-    """`total` games over the six categories, as evenly as possible."""
-    each, more = divmod(total, len(TASK_TYPE))
-    return {category: each + (k < more) for k, category in enumerate(TASK_TYPE)}
-
-
 def build_panels(
     settings: Settings,
     out: Path,
     cache_dir: Path,
-    names: Collection[str] = STUDY,
-    limit: Mapping[str, int | None] = NO_LIMIT,
+    limit: Mapping[str, int | None] = MappingProxyType({}),
+    warmup: bool = False,
     workers: int = 2,
 ) -> None:
-    """Build the panels of these names into the folder `out`, of each at most `limit` games.
+    """Build the panels of a study, or with `warmup` that of the warm-up alone, into the folder `out`, of each at most `limit` games.
 
     The same settings give the same bytes. The games' translations, made in checking them, stay in `cache_dir`. Raises
     PanelError for sizes that can't be met and EnvironmentFault for a game that can't be won.
     """
-    drawn = draw_games(settings, names)
+    drawn = draw_games(settings, [name for name in UNSEEN if (name == "warmup") == warmup])
     panels = {name: cut(games, lambda game: game.goal.task_type, limit.get(name)) for name, games in drawn.items()}
     written = [write_game(out / _GAMES, game) for games in panels.values() for game in games]
     win_games(written, cache_dir, workers)

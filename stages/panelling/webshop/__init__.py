@@ -9,8 +9,8 @@ from pathlib import Path
 from stages.panelling.webshop.settings import WebshopPanels
 
 
-def build(settings: WebshopPanels, limit: Mapping[str, int | None], out: Path, cache: Path) -> None:
+def build(settings: WebshopPanels, out: Path, cache: Path, limit: Mapping[str, int | None]) -> None:
     """Write the panels of a study; see `stages.panels`. Nothing is kept in `cache`."""
     from stages.panelling.webshop.panels import build_panels  # not for those who only read the settings
 
-    build_panels(settings, out, limit=limit)
+    build_panels(settings, out, limit)
