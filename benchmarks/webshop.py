@@ -36,7 +36,7 @@ def main() -> None:
     settings = load(Path(__file__).parents[1] / "params.yaml").panels["webshop"]
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "webshop"
-        build_panels(settings, root, warmup=True)
+        build_panels(settings, root, names=("warmup",))
         tasks, _ = load_panel(root, "warmup")
         spec = read_spec(tasks[0])
         before = _rss()

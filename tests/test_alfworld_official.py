@@ -42,7 +42,7 @@ def settings(folder: Path | None, **changes: Any) -> AlfworldPanels:
 
 def build(folder: Path, out: Path, cache: Path, **changes: Any) -> None:
     """All panels, those of the warm-up among them."""
-    official_panels.build_panels(settings(folder, **changes), out, cache, folder / "downloads", SIZES)
+    official_panels.build_panels(settings(folder, **changes), out, cache, folder / "downloads", names=SIZES)
 
 
 def run_stage(folder: Path, cache: Path, out: Path, monkeypatch: pytest.MonkeyPatch, **limit: int) -> str:

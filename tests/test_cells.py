@@ -81,6 +81,8 @@ def test_a_cell_stands_on_its_panels_its_code_and_its_recipe(
         "agent": "react",
         "panels": {name: {"n": n, "sha256": load_panel(folder, name)[1]} for name, n in SIZES.items()},
         "code": {"env": cells.code_sha256("envs", "alfworld"), "agent": cells.code_sha256("agents", "react")},
+        "shots": 0,
+        "max_turns": 20,
     }
     recipe = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))["students"]["alfworld"]
     assert json.loads(files["training.json"]) == {"schema_version": 1, **recipe}
@@ -178,7 +180,7 @@ def test_files_that_go_or_get_another_name_are_changes_too(code: Path) -> None:
 
 def test_a_cell_stands_on_the_code_of_its_own_environment_and_agent(project: Path, code: Path) -> None:
     def stands_on(cell: str) -> dict[str, str]:
-        return dict(cells.stands_on(Cell(cell), project / "data/panels" / Cell(cell).env)["code"])
+        return dict(cells.stands_on(Cell(cell), project / "data/panels" / Cell(cell).env, ())["code"])
 
     names = ("alfworld_react", "alfworld_act", "webshop_act")
     before = {name: stands_on(name) for name in names}

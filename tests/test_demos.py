@@ -324,7 +324,7 @@ def test_the_stage_plays_the_warmup_games_and_keeps_none(tmp_path: Path, monkeyp
     ]
     assert list((tmp_path / "scratch").iterdir()) == []
     cache = tmp_path / "cache" / "alfworld"
-    build(settings.panels["alfworld"], tmp_path / "panels", cache, {}, warmup=True)  # type: ignore[arg-type]
+    build(settings.panels["alfworld"], tmp_path / "panels", cache, {}, names=("warmup",))  # type: ignore[arg-type]
     env, (tasks, _) = AlfworldEnvironment(tmp_path / "panels", cache), load_panel(tmp_path / "panels", "warmup")
     plan = Plan(11, ["heat", "cool"], 0.5, 3, 1.0, 0.25)
     for agent in ("react", "stateact"):

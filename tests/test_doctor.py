@@ -149,7 +149,9 @@ def test_the_cost_says_what_it_rests_on(tmp_path: Path) -> None:
     [cost] = found("cost", study, rate=total / 36_000)
     assert "10.0 hours" in cost.text and "as given" in cost.text
 
-    new = settings(runner__max_turns={"alfworld": 20, "webshop": 15, "maze": 9})
+    new = settings()
+    turns = new.runner.model_copy(update={"max_turns": {**new.runner.max_turns, "maze": 9}})
+    new = new.model_copy(update={"runner": turns})
     assert tokens_per_episode(new, Cell("maze_react")) == (
         UNKNOWN_TOKENS,
         1.0,

@@ -163,7 +163,7 @@ def test_tasks_parquet_has_the_columns_others_read(built: Path) -> None:
 
 
 def test_the_warmups_games_are_those_drawn_beside_the_others_and_built_alone(cache: Path, tmp_path: Path) -> None:
-    panels.build_panels(SMALL, tmp_path, cache, warmup=True)
+    panels.build_panels(SMALL, tmp_path, cache, names=("warmup",))
     assert panel_names(tmp_path) == ["warmup"]
     [game] = panels.draw_games(SMALL)["warmup"]
     [task] = load_panel(tmp_path, "warmup")[0]

@@ -45,7 +45,7 @@ SETTINGS = WebshopPanels.model_validate({**COMMITTED, "products": 300, "sizes": 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("panels") / "webshop"
-    build_panels(SETTINGS, folder, SIZES)
+    build_panels(SETTINGS, folder, names=SIZES)
     return folder
 
 

@@ -41,7 +41,7 @@ def settings(**changes: Any) -> WebshopPanels:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The panels that params.yaml asks for."""
     folder = tmp_path_factory.mktemp("panels") / "webshop"
-    build_panels(settings(), folder, PANELS)
+    build_panels(settings(), folder, names=PANELS)
     return folder
 
 
@@ -144,9 +144,9 @@ def test_more_goals_than_there_are_is_an_error_that_leaves_earlier_panels(
 
 def test_a_study_has_no_warmup_goals_and_the_warmup_alone_has_the_same(tmp_path: Path) -> None:
     every = settings(products=120, sizes=SMALL)
-    build_panels(every, tmp_path / "every", PANELS)
+    build_panels(every, tmp_path / "every", names=PANELS)
     build_panels(every, tmp_path / "study")
-    build_panels(every, tmp_path / "warmup", ("warmup",))
+    build_panels(every, tmp_path / "warmup", names=("warmup",))
     for folder, names in (("study", ["train", "dev", "test"]), ("warmup", ["warmup"])):
         assert panel_names(tmp_path / folder) == names
         for name in names:

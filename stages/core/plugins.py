@@ -96,7 +96,7 @@ def check_environment(name: str) -> None:
             )
         if reference:
             resolve(reference)
-    if spec.examples and STAGES / "envs" / name not in spec.examples.parents:
+    if spec.examples and f"/envs/{name}/" not in spec.examples.as_posix():
         raise PluginError(f"{name}: examples is {spec.examples}, expected a file below stages/envs/{name}")
     made = resolve(spec.environment)
     missing = [method for method in ("reset", "step") if not callable(getattr(made, method, None))]

@@ -20,7 +20,7 @@ def demonstrate(settings: AlfworldPanels, agents: Sequence[Agent], plan: Plan, c
     """Make the warm-up games, play them as each agent, and keep no game; see `stages.demos`."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        build(settings, folder, cache, {}, warmup=True)
+        build(settings, folder, cache, {}, names=("warmup",))
         tasks, _ = load_panel(folder, "warmup")
         env = AlfworldEnvironment(folder, cache)
         return [demos.demonstrate(env, tasks, agent, plan) for agent in agents]

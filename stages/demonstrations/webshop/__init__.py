@@ -20,7 +20,7 @@ def demonstrate(settings: WebshopPanels, agents: Sequence[Agent], plan: Plan, ca
     """Draw the warm-up goals, shop for them as each agent, and keep no shop; see `stages.demos`."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        build_panels(settings, folder, warmup=True)
+        build_panels(settings, folder, names=("warmup",))
         tasks, _ = load_panel(folder, "warmup")
         env = WebShopEnvironment(folder)
         return [demos.demonstrate(env, tasks, agent, plan) for agent in agents]

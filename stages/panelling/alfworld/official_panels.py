@@ -6,13 +6,14 @@ import hashlib
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
 from stages.envs.base import Task
 from stages.envs.panel import PanelError, cut, write_panels
+from stages.panelling import STUDY
 from stages.panelling.alfworld.checks import start_games
 from stages.panelling.alfworld.official import SPLITS, Drawn, OfficialGame, draw, find_root, read_games
 from stages.panelling.alfworld.settings import AlfworldPanels, OfficialAlfworld
@@ -31,10 +32,10 @@ def build_panels(
     cache_dir: Path,
     downloads: Path,
     limit: Mapping[str, int | None] = MappingProxyType({}),
-    warmup: bool = False,
+    names: Collection[str] = STUDY,
     workers: int = 2,
 ) -> None:
-    """Build the panels of a study, or with `warmup` that of the warm-up alone, into the folder `out`, of each at most `limit` games.
+    """Build the panels of these names into the folder `out`, of each at most `limit` games.
 
     The same games and settings give the same bytes. An archive is kept in `downloads`, translations of the games in
     `cache_dir`. Raises PanelError for games or sizes that won't do, EnvironmentFault for games that don't start.
@@ -47,7 +48,7 @@ def build_panels(
         chosen = {
             name: cut(panel, lambda game: game.category, limit.get(name))
             for name, panel in drawn.panels.items()
-            if (name == "warmup") == warmup
+            if name in names
         }
         start_games([root / game.path for panel in chosen.values() for game in panel], cache_dir, workers)
         out.mkdir(parents=True, exist_ok=True)

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from stages.envs.alfworld import TASK_TYPE
 from stages.envs.base import Task
 from stages.envs.panel import PanelError, cut, write_panels
+from stages.panelling import STUDY
 from stages.panelling.alfworld.checks import win_games
 from stages.panelling.alfworld.generator import GAME_FILE, Game, Goal, generate_game, possible_goals, write_game
 
@@ -45,15 +46,15 @@ def build_panels(
     out: Path,
     cache_dir: Path,
     limit: Mapping[str, int | None] = MappingProxyType({}),
-    warmup: bool = False,
+    names: Collection[str] = STUDY,
     workers: int = 2,
 ) -> None:
-    """Build the panels of a study, or with `warmup` that of the warm-up alone, into the folder `out`, of each at most `limit` games.
+    """Build the panels of these names into the folder `out`, of each at most `limit` games.
 
     The same settings give the same bytes. The games' translations, made in checking them, stay in `cache_dir`. Raises
     PanelError for sizes that can't be met and EnvironmentFault for a game that can't be won.
     """
-    drawn = draw_games(settings, [name for name in UNSEEN if (name == "warmup") == warmup])
+    drawn = draw_games(settings, names)
     panels = {name: cut(games, lambda game: game.goal.task_type, limit.get(name)) for name, games in drawn.items()}
     written = [write_game(out / _GAMES, game) for games in panels.values() for game in games]
     win_games(written, cache_dir, workers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import tempfile
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -13,6 +13,7 @@ from stages.envs.base import Task
 from stages.envs.panel import PanelError, cut, write_panels
 from stages.envs.webshop.catalogue import write_catalogue
 from stages.envs.webshop.records import Goal
+from stages.panelling import STUDY
 from stages.panelling.webshop.generator import generate
 from stages.panelling.webshop.goals import SPLITS, human_goals, synthetic_goals
 from stages.panelling.webshop.nouns import ListedNouns, NounError, SpacyNouns
@@ -34,9 +35,9 @@ def build_panels(
     settings: WebshopPanels,
     out: Path,
     limit: Mapping[str, int | None] = MappingProxyType({}),
-    warmup: bool = False,
+    names: Collection[str] = STUDY,
 ) -> None:
-    """Write the panels of a study, or with `warmup` that of the warm-up alone, each of at most `limit` goals, and the catalogue to the folder `out`.
+    """Write the panels of these names, each of at most `limit` goals, and the catalogue to the folder `out`.
 
     `test` comes from upstream's test split [0, 500) of the shuffled goals, `dev` from [500, 1500), `warmup` and `train` from the rest; of
     fewer than 3,000 goals the splits take the same shares. No product of a measured panel is any other panel's.
@@ -58,7 +59,7 @@ def build_panels(
             for n, goal in enumerate(cut(chosen[panel], lambda goal: bool(goal.options), limit.get(panel)))
         ]
         for panel in ("warmup", "train", "dev", "test")
-        if (panel == "warmup") == warmup
+        if panel in names
     }
     write_panels(out, "webshop", f"{settings.source}, nouns: {data.nouns}", tasks, data.files)
 
