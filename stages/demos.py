@@ -3,7 +3,8 @@
     python -m stages.demos --env alfworld
 
 An environment's demonstrator (`EnvSpec.demonstrations`) makes the warm-up tasks itself: it is called with its panel settings, the agents, how
-demonstrations are drawn, and a folder for what it can make anew, and returns a list for each agent. With the warm-up off (instruct models) the tables are empty.
+demonstrations are drawn, and a folder for what it can make anew, and returns a list for each agent. With the warm-up off (instruct
+models) the tables are empty.
 """
 
 from __future__ import annotations

@@ -10,13 +10,14 @@ ends in `_<arm>_s<seed>`.
 from __future__ import annotations
 
 import sys
+from typing import get_args
 
-from stages.core.params import load
+from stages.core.params import Arm, Retrieval, load
 from stages.core.process import run_stage
 from stages.runner.study import DATA, Runner, StudyError, System
 
-RETRIEVAL = ("rag", "constant", "random")
-STUDENTS = ("sft", "distilled")
+RETRIEVAL: tuple[str, ...] = get_args(Retrieval)
+STUDENTS: tuple[str, ...] = get_args(Arm)
 SYSTEMS = ("base", *RETRIEVAL, *STUDENTS)
 
 

@@ -3,8 +3,8 @@
     python -m stages.hints --cell alfworld_react
 
 Reads data/rollouts/<cell>/episodes.parquet and the environment's panels. Writes hints.parquet, bank.parquet, probes.parquet and
-writer.json (who wrote the hints, and what of a failure it read) to data/hints/<cell>/, all or nothing. A failure of the machine teaches nothing and is skipped; an agent without failures leaves empty
-tables, which is no error.
+writer.json (who wrote the hints, and what of a failure it read) to data/hints/<cell>/, all or nothing. A failure of the machine
+teaches nothing and is skipped; an agent without failures leaves empty tables, which is no error.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def main() -> int:
 
 def run(cell: str) -> str:
     """Probe the failed tasks where the environment's rules can, write hints and bank, and say what came of it."""
-    everything = load()
-    settings, cell = everything.hints, everything.cell(cell)
+    study = load()
+    settings, cell = study.hints, study.cell(cell)
     source, panels = DATA / "rollouts" / cell / "episodes.parquet", DATA / "panels" / cell.env
     tasks, sha256 = load_panel(panels, PANEL)
     failed = failures(read(source, Episode), sha256, str(source))

@@ -41,7 +41,7 @@ def main() -> int:
             return 0
         die_with_parent()
         check_root()
-        print("students: trains a student on lessons", flush=True)
+        print(f"students {args.cell} {args.arm} {args.seed}: trains a student on lessons", flush=True)
         with replacing(DATA / "students" / f"{name}_s{args.seed}") as fresh:
             how = load().launch
             if wanted(how):

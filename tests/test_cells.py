@@ -70,7 +70,7 @@ def test_a_cell_stands_on_its_panels_its_code_and_its_recipe(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert stage(monkeypatch, "alfworld_react") == 0
-    said = "cells: checks what a cell stands on\ncells: alfworld_react: train 3, dev 1, test 2\n"
+    said = "cells alfworld_react: checks what a cell stands on\ncells: alfworld_react: train 3, dev 1, test 2\n"
     assert capsys.readouterr().out == said
     files = written("alfworld_react")
     folder = project / "data/panels/alfworld"

@@ -160,7 +160,7 @@ def test_a_stage_says_what_it_does_and_what_came_of_it_or_what_is_at_fault(
     assert (stage("--cell", "a_b"), stage("--cell", "a_b", "--seed", "7")) == (0, 0)
     assert capsys.readouterr().out.splitlines()[1::2] == ["made: a_b by seed 0", "made: a_b by seed 7"]
     assert stage("--cell", "a_b", "--seed", "9") == 1
-    assert capsys.readouterr() == ("made: makes it\n", "made: no seed 9\n")
+    assert capsys.readouterr() == ("made a_b 9: makes it\n", "made: no seed 9\n")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")

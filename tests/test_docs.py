@@ -45,8 +45,8 @@ ELSEWHERE = {
 }
 SMALL = """
 axes: {cell: [alfworld_react]}
-panels: {webshop: {products: 60, sizes: {train: &few {plain: 1, options: 0}, dev: *few, test: *few}}}
-limit: {train: 12, dev: 4, test: 4}
+panels: {webshop: {products: 60, sizes: {warmup: {plain: 0, options: 0}, train: &few {plain: 1, options: 0}, dev: *few, test: *few}}}
+limit: {train: 30, dev: 4, test: 4}  # of train, the demo's own games
 model: {source: model}
 warmup: {enabled: false}
 engine: {slots: 8, max_new_tokens: 64, context: 3000}

@@ -315,7 +315,7 @@ def test_a_launched_student_takes_the_old_ones_place(project: Path) -> None:
     said, errors = (running := stage(project)).communicate()
     assert running.returncode == 0, errors
     does, result = said.splitlines()
-    assert does == "students: trains a student on lessons"
+    assert does == "students alfworld_react sft 0: trains a student on lessons"
     assert result.startswith("students: alfworld_react_sft_s0: 8 lessons, last loss")
     assert sorted(path.name for path in (project / STUDENT).iterdir()) == ["adapter", "curve.jsonl", "student.json"]
     curve = [json.loads(line) for line in (project / STUDENT / "curve.jsonl").read_text().splitlines()]

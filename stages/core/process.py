@@ -37,7 +37,7 @@ def run_stage(name: str, does: str, run: Callable[..., str], *options: str) -> i
     hush_libraries()
     try:
         check_root()
-        print(f"{name}: {does}", flush=True)
+        print(f"{' '.join([name, *map(str, values.values())])}: {does}", flush=True)
         print(f"{name}: {run(**values)}", flush=True)
     except Fault as fault:
         print(f"{name}: {fault}", file=sys.stderr)

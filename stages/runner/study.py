@@ -72,7 +72,7 @@ def model_id(adapter: Path | None) -> str:
 
 
 class Runner:
-    """Plays panels with one system; the engine is opened at the first episode that the journals do not hold."""
+    """Plays panels with one system of a cell; the engine is opened with the first panel."""
 
     def __init__(self, settings: Settings, cell: Cell, system: System) -> None:
         self.settings, self.cell, self.system = settings, cell, system
