@@ -48,8 +48,8 @@ def measure(
     """The section `train`: the cost of one epoch over the examples after the first ones, against matrix products in this number format."""
     once = recipe.model_copy(update={"epochs": 1})
     decoder, timed = Decoder.of(config_of(base)), examples[first:]
-    _seconds(base, examples[:first], once)  # imports, and whatever is compiled at first use
-    seconds = _seconds(base, examples, once) - _seconds(base, examples[:first], once)
+    duration(base, examples[:first], once)  # imports, and whatever is compiled at first use
+    seconds = duration(base, examples, once) - duration(base, examples[:first], once)
     machine = limits(decoder, dtype)
     sizes = [(len(e.input_ids), sum(label != IGNORED for label in e.labels)) for e in timed]
     tokens, work = sum(size for size, _ in sizes), training(decoder, recipe.lora.r, sizes)
@@ -65,7 +65,8 @@ def measure(
     }
 
 
-def _seconds(base: Path, examples: Sequence[Encoded], recipe: Training) -> float:
+def duration(base: Path, examples: Sequence[Encoded], recipe: Training) -> float:
+    """Seconds of a training run."""
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         train(base, examples, recipe, 0, Path(folder) / "adapter")

@@ -8,9 +8,7 @@ too long for bytes as tokens.
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ import pytest
 from by_heart import save_by_heart
 from dvc.cli import main as dvc
 from official_games import game_of, goals, write_official
-from structure import ROOT
+from project import copy_project
 
 from stages.agents import get
 from stages.commands.doctor import examine
@@ -76,15 +74,9 @@ def won(goal: Any, cache: Path) -> list[Message]:
 @pytest.fixture
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository of the project with the profile, games and model."""
-    for name in ("stages", "profiles"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("params.yaml", "dvc.yaml", ".gitignore", ".dvcignore"):
-        shutil.copy(ROOT / name, tmp_path)
+    copy_project(tmp_path, monkeypatch)
     write_official(tmp_path / "games", GAMES)
     save_by_heart(tmp_path / "model", [won(goal, tmp_path / ".cache" / "alfworld") for goal in LEARNT[:3]])
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     subprocess.run(["git", "init", "-q"], check=True)
     assert dvc(["init", "-q"]) == 0
     (tmp_path / "overlay.yaml").write_text(OVERLAY, encoding="utf-8")
