@@ -35,8 +35,9 @@ for key in keys:
     digest.update(json.dumps(value).encode())
 if name.startswith("cells@"):  # as the real stage: of its own environment alone
     env = name.removeprefix("cells@").rpartition("_")[0]
-    folder = pathlib.Path(outs.pop())
-    folder.mkdir(parents=True)
+    folder = pathlib.Path(outs.pop()).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    outs.clear()
     values = yaml.safe_load(open("params.yaml"))
     own = [values["agent"]["shots"][env], values["runner"]["max_turns"][env]]
     (folder / "play.json").write_text(json.dumps([pathlib.Path("data/panels", env, "content").read_text(), *own]))
