@@ -31,7 +31,9 @@ def browse(width: int = 1500, height: int = 950, **options: object) -> Iterator[
         # Without its sandbox, which does not start for root, as in most containers.
         browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", *_QUIET])
         context = browser.new_context(viewport={"width": width, "height": height}, **options)  # type: ignore[arg-type]
-        context.route(lambda url: not url.startswith(_HERE), lambda route: (wrong.append(route.request.url), route.abort()))
+        context.route(
+            lambda url: not url.startswith(_HERE), lambda route: (wrong.append(route.request.url), route.abort())
+        )
         page = context.new_page()
         page.set_default_timeout(20_000)
         page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
