@@ -15,38 +15,44 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stages.core.params import load
 from stages.core.process import run_stage
-from stages.tracking import projection
+from stages.core.records import Episode
+from stages.tracking import runs, studies, traces, views
 from stages.tracking.lockfile import Lockfile, read_lockfile
 from stages.tracking.registry import Registered, register
 from stages.tracking.store import Store, UnreachableError, open_store
-from stages.tracking.study import Contender, check_adapter, flatten, read_contenders, read_curve, read_rows
+from stages.tracking.study import Contender, check_adapter, read_contenders, read_curve, read_rows
+
+if TYPE_CHECKING:  # else mlflow would be imported before stages.tracking has set what it reads then
+    from mlflow.entities import Run
 
 METRICS = Path("metrics")
-REPORT = Path("report/index.html")
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """All that is recorded, read and checked before the store is opened."""
+    """All that is recorded, read and checked before the store is opened. `sample` are the tasks whose episodes become traces, by cell."""
 
     settings: dict[str, Any]
     lock: Lockfile
     contenders: list[Contender]
     contrasts: list[dict[str, Any]]
     funnel: list[dict[str, Any]]
+    sample: dict[str, list[str]]
 
 
 @dataclass(frozen=True)
 class Recorded:
     """What a pass over the store found and wrote."""
 
-    parent_is_new: bool
-    children_new: int
-    children_known: int
+    study: str
+    is_new: bool
+    new: int
+    known: int
+    traces: int
     versions: Sequence[Registered]
 
 
@@ -60,15 +66,14 @@ def run() -> str:
     inputs = read_inputs()
     try:
         with open_store(Path.cwd()) as store:
-            recorded = record(store, inputs, os.environ.get("DVC_EXP_NAME", ""))
+            return summary(record(store, inputs, os.environ.get("DVC_EXP_NAME", "")), store)
     except UnreachableError as error:
         return f"not recorded: {error}"
-    return summary(recorded, store)
 
 
 def read_inputs() -> Inputs:
-    """Read the project in the working directory. Raises `SettingsError`, `LockError` or `InputError`."""
-    settings = load().model_dump(mode="json")
+    """Read the project in the working directory. Raises `SettingsError`, `LockError`, `InputError` or `RecordError`."""
+    settings = load()
     lock = read_lockfile()
     files = {name: METRICS / f"{name}.json" for name in ("systems", "contrasts", "funnel")}
     contenders = read_contenders(files["systems"])
@@ -76,41 +81,61 @@ def read_inputs() -> Inputs:
     for path in files.values():
         lock.check_file(path)
     for student in filter(lambda c: c.is_student, contenders):
-        check_adapter(Path(student.student_folder))
-        read_curve(Path(student.student_folder))
-    return Inputs(settings, lock, contenders, contrasts, funnel)
+        check_adapter(student.student_folder)
+        read_curve(student.student_folder)
+    sample = traces.sample(contenders, settings.track.traces)
+    return Inputs(settings.model_dump(mode="json"), lock, contenders, contrasts, funnel, sample)
 
 
 def record(store: Store, inputs: Inputs, experiment: str) -> Recorded:
-    """Write what the store lacks of this workspace's state. The parent is finished last, when nothing is missing."""
-    parent = projection.open_parent(store, inputs.lock, inputs.settings, inputs.contenders, experiment)
-    if not parent.is_complete:
-        projection.write_parent(store, parent, flatten(inputs.settings), inputs.contrasts, inputs.funnel)
-    new = 0
-    versions = []
+    """Write what the store lacks of this workspace's state. The study is finished last, when nothing is missing."""
+    views.describe(store)
+    key = studies.study_key(inputs.lock, inputs.settings)
+    known = runs.finished(store, key)
+    name = known.data.tags[runs.STUDY] if known else studies.study_name(store, experiment)
+    commits = sorted({str(row.get("git_commit", "")) for c in inputs.contenders for row in c.rows.values()})
+    study = known or studies.create_study(store, key, name, commits)
+    systems, versions, new, shown = [], [], 0, 0
     for contender in inputs.contenders:
-        child = projection.open_child(store, parent, contender, inputs.lock)
-        if not child.is_complete:
-            projection.write_child(store, child, contender)
-        new += child.is_new
+        run, played = record_system(store, inputs, contender, name)
+        new, shown = new + (played is not None), shown + len(played or ())
+        systems.append((contender, run))
         if contender.is_student:
-            versions.append(register(store, contender, child, inputs.lock))
-    projection.upload_report(store, parent, REPORT)
-    if not parent.is_complete:
-        projection.finish(store, parent)
-    return Recorded(parent.is_new, new, len(inputs.contenders) - new, versions)
+            versions.append(register(store, contender, run, inputs.lock))
+    if known is None:
+        studies.write_study(store, study, inputs.settings, systems, inputs.contrasts, inputs.funnel)
+    studies.upload_report(store, study, inputs.lock)
+    if known is None:
+        runs.finish(store, study)
+    return Recorded(name, known is None, new, len(systems) - new, shown, versions)
+
+
+def record_system(
+    store: Store, inputs: Inputs, contender: Contender, study: str
+) -> tuple[Run, Sequence[Episode] | None]:
+    """The run of a system, and the episodes that became its traces; None where its evaluation was recorded before."""
+    key = runs.system_key(contender, inputs.lock)
+    known = runs.finished(store, key)
+    if known:
+        runs.join_study(store, known, study)
+        return known, None
+    wanted = inputs.sample.get(contender.cell, ())
+    played = [episode for episode in traces.episodes(contender) if episode.task_id in wanted]
+    run = runs.create_system(store, key, contender, inputs.lock, study)
+    runs.write_system(store, run, contender, inputs.lock)
+    traces.write_traces(store, run, played)
+    runs.finish(store, run)
+    return run, played
 
 
 def summary(recorded: Recorded, store: Store) -> str:
     """What was written, and how to look at it."""
     new = sum(v.is_new for v in recorded.versions)
     lines = [
-        f"this state is {'new' if recorded.parent_is_new else 'known'}; "
-        f"runs of systems: {recorded.children_new} new, {recorded.children_known} known; "
-        f"model versions: {new} new, {len(recorded.versions) - new} known",
+        f"study {recorded.study!r} is {'new' if recorded.is_new else 'known'}; runs of systems: {recorded.new} new, {recorded.known} known; "
+        f"traces: {recorded.traces} new; model versions: {new} new, {len(recorded.versions) - new} known",
         *(f"  {v.note}" for v in recorded.versions),
-        f"store: {store.shown}",
-        f"look at it with {store.open_with}",
+        f"store: {store.shown}; look at it with ./run ui",
     ]
     return "\n".join(lines)
 

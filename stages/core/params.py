@@ -238,6 +238,12 @@ class Stats(Section):
     seed: Count
 
 
+class Track(Section):
+    """`traces` is how many episodes of a system become MLflow traces."""
+
+    traces: Count
+
+
 class Settings(Section):
     """All of params.yaml. `limit` is how many tasks of a panel are kept at most, its kinds in equal parts."""
 
@@ -255,6 +261,7 @@ class Settings(Section):
     launch: Launch
     evaluate: Evaluate
     stats: Stats
+    track: Track
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled as plain values: `parse` makes its class anew in every process."""

@@ -39,11 +39,32 @@ class Lockfile:
         """A key of the workspace's state: all stages but the views, and the settings."""
         return digest({"stages": self.stage_keys(), "settings": settings})
 
+    def command(self, path: str) -> str:
+        """The command that writes an output. Raises `LockError` when no stage has written it."""
+        return " ".join(str(self._writer(path)["cmd"]).split())
+
+    def settings_behind(self, path: str) -> dict[str, Any]:
+        """All settings that an output depends on, through every stage before it, under dotted names."""
+        writers = {out["path"]: entry for entry in self.stages.values() for out in entry.get("outs", [])}
+        found: dict[str, Any] = {}
+        pending, seen = [self._writer(path)], set[str]()
+        while pending:
+            entry = pending.pop()
+            for values in entry.get("params", {}).values():
+                found |= values
+            for dep in entry.get("deps", []):
+                # A dependency may be a folder that several stages write into, or a file within an output.
+                for out, writer in writers.items():
+                    if out not in seen and _overlap(out, dep["path"]):
+                        seen.add(out)
+                        pending.append(writer)
+        return found
+
     def output_md5(self, path: str) -> str:
         """The DVC hash of an output. Raises `LockError` when no stage has written it."""
         found = self._outputs().get(path)
         if found is None:
-            raise LockError(f"{self.path}: no stage has written {path}; run `dvc repro`")
+            raise self._unknown(path)
         return found
 
     def check_file(self, path: Path) -> None:
@@ -51,6 +72,15 @@ class Lockfile:
         recorded = self._outputs().get(path.as_posix())
         if recorded and recorded != file_md5(path):
             raise LockError(f"{path}: differs from what {self.path} recorded (md5 {recorded}); run `dvc repro`")
+
+    def _writer(self, path: str) -> dict[str, Any]:
+        for entry in self.stages.values():
+            if any(out["path"] == path for out in entry.get("outs", [])):
+                return entry
+        raise self._unknown(path)
+
+    def _unknown(self, path: str) -> LockError:
+        return LockError(f"{self.path}: no stage has written {path}; run `dvc repro`")
 
     def _outputs(self) -> dict[str, str]:
         outs = [out for stage in self.stages.values() for out in stage.get("outs", [])]
@@ -69,6 +99,11 @@ def read_lockfile(path: Path = Path("dvc.lock")) -> Lockfile:
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
         raise LockError(f"{path}: not a lock file of DVC ({error}); restore it with git, or run `dvc repro`") from error
     return Lockfile(path, stages)
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether two paths are the same, or one lies in the other."""
+    return f"{one}/".startswith(f"{other}/") or f"{other}/".startswith(f"{one}/")
 
 
 def digest(value: Any) -> str:

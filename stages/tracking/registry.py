@@ -1,23 +1,23 @@
-"""Model versions: each student's adapter folder, and the alias of the best one.
+"""Model versions: each student's adapter folder, what it is, and the alias of the best one.
 
 The folder is uploaded as it is. MLflow's own transformers flavour saves a LoRA model with a local base wrongly: its
-query and value weights come back random.
+query and value weights come back random. The newest version is `models:/NAME/latest`, a name that MLflow keeps to itself.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
-from mlflow.entities import LoggedModel, LoggedModelStatus
+from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
+from stages.tracking.cards import family, model_card
 from stages.tracking.lockfile import Lockfile
-from stages.tracking.projection import Opened
 from stages.tracking.store import Store
 from stages.tracking.study import Contender, check_adapter
+from stages.tracking.words import percent
 
 ALIAS = "champion"
 MD5 = "dvc.md5"
@@ -32,26 +32,30 @@ class Registered:
     note: str
 
 
-def register(store: Store, student: Contender, child: Opened, lock: Lockfile) -> Registered:
+def register(store: Store, student: Contender, run: Run, lock: Lockfile) -> Registered:
     """The version that holds these weights, made when missing; the alias is its own if it is better than the champion.
 
     Weights are known by the DVC hash of the student's folder. Evaluated anew, a version carries the newest figures.
     Raises `LockError` or `InputError` when the student's folder is unknown to DVC or incomplete.
     """
     name = model_name(student)
-    md5 = lock.output_md5(student.student_folder)
+    md5 = lock.output_md5(student.student_folder.as_posix())
     tags = {MD5: md5, **_tags(student)}
-    version = _version(store, name, md5)
+    card = model_card(student, name)
+    version = _version(store, name, md5, student)
     is_new = version is None
     if version is None:
-        model = _logged_model(store, name, md5, student, child)
+        model = _logged_model(store, name, md5, student, run)
         version = store.client.create_model_version(
-            name, source=f"models:/{model.model_id}", run_id=child.run_id, tags=tags, model_id=model.model_id
+            *(name, f"models:/{model.model_id}", run.info.run_id, tags), model_id=model.model_id, description=card
         )
     else:
-        for tag in tags.keys() - {"git_commit"}:
+        for tag in tags:
             if version.tags.get(tag) != tags[tag]:
                 store.client.set_model_version_tag(name, version.version, tag, tags[tag])
+        if version.description != card:
+            store.client.update_model_version(name, version.version, card)
+    _link(store, version, run)
     return Registered(is_new, f"{name} version {version.version}: {_promote(store, name, version, student)}")
 
 
@@ -62,7 +66,12 @@ def model_name(student: Contender) -> str:
 
 def _tags(student: Contender) -> dict[str, str]:
     """What a version says of its student; figures of the dev panel only where it was evaluated on that."""
-    tags = {"seed": str(student.seed), "git_commit": str(student.reported.get("git_commit", ""))}
+    row = student.reported
+    tags = {
+        **{"env": student.env, "agent": student.agent, "arm": student.system, "seed": str(student.seed)},
+        **{"base_model": str(row.get("model", "")).split("+")[0], "git_commit": str(row.get("git_commit", ""))},
+        **{panel: f"{percent(found['success'])} of {found['n']} tasks" for panel, found in student.rows.items()},
+    }
     dev = student.rows.get("dev")
     if dev is not None:
         tags |= {f"dev.{m}": repr(float(dev[m])) for m in sorted({"success", student.primary})}
@@ -70,32 +79,39 @@ def _tags(student: Contender) -> dict[str, str]:
     return {tag: value for tag, value in tags.items() if value}
 
 
-def _version(store: Store, name: str, md5: str) -> ModelVersion | None:
+def _version(store: Store, name: str, md5: str, student: Contender) -> ModelVersion | None:
     """The version of these weights, or None; the registered model is made when missing."""
     try:
         store.client.get_registered_model(name)
     except MlflowException as error:
         if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
             raise
-        store.client.create_registered_model(name)
+        store.client.create_registered_model(name, description=family(student))
         return None
     found = store.client.search_model_versions(f"name = '{name}' AND tags.`{MD5}` = '{md5}'")
     return found[0] if found else None
 
 
-def _logged_model(store: Store, name: str, md5: str, student: Contender, child: Opened) -> LoggedModel:
-    """The uploaded adapter folder. What a killed process left half uploaded is uploaded again."""
-    adapter = check_adapter(Path(student.student_folder))
-    known = store.client.search_logged_models([store.experiment_id], f"name = '{name}' AND tags.`{MD5}` = '{md5}'")
-    if known:
-        model = known[0]
-    else:
-        tags = {MD5: md5, "seed": str(student.seed)}
-        model = store.client.create_logged_model(store.experiment_id, name, child.run_id, tags, model_type="adapter")
-    if model.status == LoggedModelStatus.READY:
-        return model
+def _logged_model(store: Store, name: str, md5: str, student: Contender, run: Run) -> LoggedModel:
+    """The uploaded adapter folder. What a killed process left half uploaded is deleted, and uploaded anew."""
+    adapter = check_adapter(student.student_folder)
+    for known in store.client.search_logged_models(
+        [store.experiment_id], f"name = '{name}' AND tags.`{MD5}` = '{md5}'"
+    ):
+        if known.status == LoggedModelStatus.READY:
+            return known
+        store.client.delete_logged_model(known.model_id)
+    tags = {MD5: md5, "seed": str(student.seed)}
+    model = store.client.create_logged_model(store.experiment_id, name, run.info.run_id, tags, model_type="adapter")
     store.client.log_model_artifacts(model.model_id, str(adapter))
     return store.client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+
+
+def _link(store: Store, version: ModelVersion, run: Run) -> None:
+    """Show the adapter as the run's model."""
+    known = run.outputs.model_outputs if run.outputs else []
+    if version.model_id and version.model_id not in {output.model_id for output in known}:
+        store.client.log_outputs(run.info.run_id, [LoggedModelOutput(version.model_id, step=0)])
 
 
 def _promote(store: Store, name: str, version: ModelVersion, student: Contender) -> str:

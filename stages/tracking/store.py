@@ -22,6 +22,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from stages.core.files import real_root
 from stages.core.process import Fault
+from stages.tracking.moved import follow
 from stages.tracking.study import masked
 
 EXPERIMENT = "hintdistill"
@@ -48,12 +49,12 @@ class UnreachableError(StoreError):
 
 @dataclass(frozen=True)
 class Store:
-    """An open store. `shown` is its address without credentials, `open_with` how to look at it."""
+    """An open store. `uri` is its address, with credentials if it has any; `shown` is without."""
 
     client: MlflowClient
     experiment_id: str
+    uri: str
     shown: str
-    open_with: str
 
 
 def store_uri(root: Path) -> str:
@@ -82,12 +83,14 @@ def open_store(folder: Path) -> Iterator[Store]:
         raise StoreError(f"{lock.lock_file}: held by another `track` for {_LOCK_WAIT} s; end that first") from None
     try:
         _check_address(uri)
+        if uri == f"sqlite:///{root / DATABASE}":
+            follow(root / DATABASE, EXPERIMENT, root / ARTIFACTS)
         # A client resolves `models:/` in the process's default store, not in its own: they must be the same one.
         with _variable(_URI, uri), _variable(_TIMEOUT, os.environ.get(_TIMEOUT, str(_FIRST_CONTACT))):
             client = MlflowClient(tracking_uri=uri)
             found = client.get_experiment_by_name(EXPERIMENT)
         with _variable(_URI, uri), _variable(_TIMEOUT, os.environ.get(_TIMEOUT, str(_WORK))):
-            yield Store(client, _experiment(client, found, uri, root), masked(uri), _open_with(uri, root))
+            yield Store(client, _experiment(client, found, uri, root), uri, masked(uri))
     except (MlflowException, SQLAlchemyError, OSError) as error:
         raise _explained(error, uri) from error
     finally:
@@ -171,11 +174,3 @@ def _is_unreachable(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
-
-
-def _open_with(uri: str, root: Path) -> str:
-    if uri.startswith("http"):
-        return f"a browser at {masked(uri)}"
-    if uri == f"sqlite:///{root / DATABASE}":
-        return f"`mlflow ui --backend-store-uri sqlite:///{DATABASE}`, in {root}"
-    return f"`mlflow ui --backend-store-uri {masked(uri)}`"

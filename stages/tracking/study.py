@@ -44,14 +44,24 @@ class Contender:
         return f"{self.env}_{self.agent}_{label(self.system, self.seed)}"
 
     @property
+    def cell(self) -> str:
+        """Its environment and agent, for people: `alfworld react`."""
+        return f"{self.env} {self.agent}"
+
+    @property
+    def title(self) -> str:
+        """Its name for people: `alfworld react: distilled, seed 0`."""
+        return f"{self.cell}: {self.system}" + (f", seed {self.seed}" if self.is_student else "")
+
+    @property
     def is_student(self) -> bool:
         """Whether it has weights of its own."""
         return self.system in STUDENTS
 
     @property
-    def student_folder(self) -> str:
+    def student_folder(self) -> Path:
         """Where a student's adapter and learning curve lie."""
-        return f"{STUDENT_FOLDERS}/{self.name}"
+        return Path(STUDENT_FOLDERS) / self.name
 
     @property
     def primary(self) -> str:

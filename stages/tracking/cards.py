@@ -1,0 +1,73 @@
+"""What a registered student says of itself, as Markdown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stages.tracking.study import Contender
+from stages.tracking.words import percent, share
+
+_TAUGHT = {
+    "sft": "successes of the base agent, played without hints",
+    "distilled": "successes of the hinted agent, with every hint removed",
+}
+
+
+def family(student: Contender) -> str:
+    """What all versions of a registered model have in common."""
+    return (
+        f"LoRA students of {student.cell}, taught {_TAUGHT[student.system]}. They play without hints. `champion` is the version with the "
+        "best figure on the dev panel; test figures move no alias."
+    )
+
+
+def model_card(student: Contender, name: str) -> str:
+    """What a version is, what it was trained on, its figures with intervals, how to load it."""
+    row = student.reported
+    base = str(row.get("model", "")).split("+")[0]
+    source = str(row.get("panel_source", ""))
+    benchmark = (
+        "Its tasks were generated: these are no benchmark numbers."
+        if source.startswith("generated")
+        else f"Tasks: {source}."
+    )
+    graded = row.get("score") is not None
+    header = [
+        "panel",
+        "tasks",
+        "success (95 % interval)",
+        *(["score"] if graded else []),
+        "known skills",
+        "withheld skills",
+        "tokens an episode",
+    ]
+    lines = [_line(panel, found, graded) for panel, found in student.rows.items()]
+    table = "\n".join("| " + " | ".join(cells) + " |" for cells in (header, ["---"] * len(header), *lines))
+    return f"""\
+A LoRA adapter for {student.cell}, seed {student.seed}, of the base model `{base}`. Taught on {_TAUGHT[student.system]}. It plays without hints.
+
+{table}
+
+{benchmark} Withheld from the base model: {", ".join(row.get("withheld", [])) or "nothing"}.
+
+```python
+model = AutoModelForCausalLM.from_pretrained("data/base/model")
+model = PeftModel.from_pretrained(model, mlflow.artifacts.download_artifacts("models:/{name}@champion"))
+```
+
+`python -m stages play --model models:/{name}@champion` plays it. Under its folder's name, {student.name}, it stands in `data/students`.
+"""
+
+
+def _line(panel: str, row: dict[str, Any], graded: bool) -> list[str]:
+    interval = f"{percent(row['success'])} ({percent(row['success_low'])} to {percent(row['success_high'])})"
+    skills = row.get("skills", {})
+    shown = [share(skills.get(skill)) for skill in ("known", "withheld")]
+    return [
+        panel,
+        str(row["n"]),
+        interval,
+        *([f"{row['score']:.1f}"] if graded else []),
+        *shown,
+        f"{row['tokens_per_episode']:,.0f}",
+    ]

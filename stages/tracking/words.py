@@ -1,0 +1,16 @@
+"""Figures as MLflow's pages show them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def percent(fraction: float) -> str:
+    """A fraction in per cent: `73.3 %`."""
+    return f"{100 * fraction:.1f} %"
+
+
+def share(found: Mapping[str, Any] | None) -> str:
+    """Successes of tasks: `16 of 20`; empty where there are none."""
+    return f"{round(found['success'] * found['n'])} of {found['n']}" if found and found["n"] else ""
