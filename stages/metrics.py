@@ -4,9 +4,9 @@
 
 Reads the episodes of data/evals, data/rollouts and data/teacher, the panels, hints, bank and lessons. Writes
 metrics/systems.json and metrics/contrasts.json (`rows`: the reported panel, which is `test` when it was evaluated;
-`other_panels`: rows of the same form for the others, such as dev), metrics/funnel.json, metrics/summary.json (headline
-figures as nested keys, since DVC's metric tables skip lists) and CSVs for DVC plots. The rows' fields are documented in
-`stages.stats`. `git_commit` is the commit checked out when the stage ran; a commit of the metrics comes after it.
+`other_panels`: rows of the same form for the others, such as dev), metrics/funnel.json, CSVs for DVC plots, and the figures one decides by,
+a file a system: metrics/summary/<cell>/<system>.json. DVC's table of metrics has a line a file and a column a key, so they fit a terminal,
+which one file of many keys would not. The rows' fields are documented in `stages.stats`. `git_commit` is the commit checked out when the stage ran; a commit of the metrics comes after it.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from stages.core import plugins
-from stages.core.files import atomic
+from stages.core.files import atomic, replacing
 from stages.core.params import Cell, Settings, load
 from stages.core.process import run_stage
 from stages.core.records import SCHEMA_VERSION, BankEntry, Episode, Hint, Lesson, RecordError, read
 from stages.envs.panel import load_panel, panel_source
 from stages.stats.contrasts import PRIMARY_PANEL, ContrastRow, contrast_rows
 from stages.stats.funnel import FunnelRow, LessonSet, funnel_row
+from stages.stats.headline import headline
 from stages.stats.systems import STUDENTS, ComparisonError, Panel, Study, SystemRow, check_panel, label, system_row
 
 DATA = Path("data")
@@ -162,7 +163,7 @@ def write_all(
     write_json(folder / "contrasts.json", by_panel(contrasts, reported))
     write_json(folder / "funnel.json", {"rows": [dataclasses.asdict(row) for row in funnel]})
     shown = [row for row in systems if row.panel == reported]
-    write_json(folder / "summary.json", summary(shown, [row for row in contrasts if row.panel == reported]))
+    write_summary(folder / "summary", shown, [row for row in contrasts if row.panel == reported])
     write_csv(folder / "plots" / "systems.csv", systems_table(shown))
     write_csv(folder / "plots" / "categories.csv", categories_table(shown))
 
@@ -175,21 +176,15 @@ def by_panel(rows: Sequence[SystemRow] | Sequence[ContrastRow], reported: str) -
     }
 
 
-def summary(systems: Sequence[SystemRow], contrasts: Sequence[ContrastRow]) -> dict[str, Any]:
-    """Headline figures as nested keys: environment and agent, then system or contrast, then figure."""
-    cells: dict[str, Any] = {}
-    for row in systems:
-        cells.setdefault(f"{row.env}_{row.agent}", {})[label(row.system, row.seed)] = {
-            "success": row.success,
-            **{f"success_{skill}": found["success"] for skill, found in row.skills.items() if found["n"]},
-            **({} if row.score is None else {"score": row.score}),
-            "tokens": row.tokens_per_episode,
-        }
-    for pair in contrasts:
-        if pair.metric != "tokens":
-            figures = cells[f"{pair.env}_{pair.agent}"].setdefault(f"{pair.a}-{pair.b}", {})
-            figures |= {pair.metric: pair.difference, f"{pair.metric}_p": pair.p_value}
-    return cells
+def write_summary(folder: Path, systems: Sequence[SystemRow], contrasts: Sequence[ContrastRow]) -> None:
+    """The deciding figures, a file a system and nothing else beside them, all or nothing."""
+    rows = [[dataclasses.asdict(row) for row in found] for found in (systems, contrasts)]
+    with replacing(folder) as fresh:
+        for cell, by_system in headline(*rows).items():
+            for system, figures in by_system.items():
+                path = fresh / cell / f"{system}.json"
+                path.parent.mkdir(exist_ok=True)
+                path.write_text(as_json(figures), encoding="utf-8")
 
 
 def contender(row: SystemRow) -> str:
@@ -212,9 +207,14 @@ def systems_table(rows: Sequence[SystemRow]) -> list[dict[str, Any]]:
 
 
 def categories_table(rows: Sequence[SystemRow]) -> list[dict[str, Any]]:
-    """A line a system and task category: success (fraction) of n tasks."""
+    """A line a system and task category of a cell: success (fraction) of n tasks."""
     return [
-        {"system": contender(row), "category": category, "success": found["success"], "n": found["n"]}
+        {
+            "system": label(row.system, row.seed),
+            "category": f"{row.env} {row.agent} {category}",
+            "success": found["success"],
+            "n": found["n"],
+        }
         for row in rows
         for category, found in row.by_category.items()
     ]
@@ -231,10 +231,13 @@ def tidy(value: Any) -> Any:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write one metric file, its schema version first, all or nothing."""
-    document = tidy({"schema_version": SCHEMA_VERSION, **content})
-    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
     with atomic(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.write_text(as_json({"schema_version": SCHEMA_VERSION, **content}), encoding="utf-8")
+
+
+def as_json(content: Mapping[str, Any]) -> str:
+    """Plain values, tidied, as text."""
+    return json.dumps(tidy(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -20,6 +20,7 @@ from stages.envs.base import Task
 from stages.envs.panel import load_panel, write_panels
 from stages.stats.contrasts import ContrastRow, contrast_rows
 from stages.stats.funnel import LessonSet, funnel_row
+from stages.stats.headline import headline
 from stages.stats.systems import ComparisonError, Panel, Study, check_panel, system_row
 
 STUDY = Study(withheld=("heat",), strength="full", panel_source="generated")
@@ -200,6 +201,32 @@ def test_no_failure_is_a_funnel_too() -> None:
     assert (row.failures, row.hints, row.recovered, row.rules, row.lessons) == (0, 0, 0, {}, {})
 
 
+def graded_rows(system: str, scores: Sequence[float]) -> list[dict[str, Any]]:
+    """A graded system's rows, one a seed, with these scores."""
+    study = dataclasses.replace(STUDY, graded=True)
+    runs = [run(system, known, env="webshop", agent="act", seed=seed) for seed in range(len(scores))]
+    paid = [[dataclasses.replace(e, reward=score / 100) for e in r] for r, score in zip(runs, scores, strict=True)]
+    return [dataclasses.asdict(system_row(r, study, "")) for r in paid]
+
+
+def test_at_most_a_dozen_figures_decide_a_cell_and_students_are_means_over_seeds() -> None:
+    scores = {"base": [50.0], "rag": [60.0], "random": [55.0], "sft": [50.0, 52.0], "distilled": [58.0, 61.0]}
+    rows = [row for system, found in scores.items() for row in graded_rows(system, found)]
+    primary = {"env": "webshop", "agent": "act", "a": "distilled", "b": "sft", "difference": 8.5, "p_value": 0.25}
+    others = {**primary, "a": "rag", "b": "base", "primary": False}
+    assert headline(rows, [{**primary, "primary": True}, others]) == {
+        "webshop_act": {
+            "base": {"success": 0.5, "withheld": 0.0, "score": pytest.approx(50)},
+            "rag": {"score": pytest.approx(60), "tokens": 260},
+            "sft": {"score": pytest.approx(51)},
+            "distilled": {
+                **{"success": 0.5, "withheld": 0.0, "score": pytest.approx(59.5), "tokens": 260},
+                **{"minus_sft": 8.5, "p": 0.25},
+            },
+        }
+    }
+
+
 def test_floats_are_cut_to_ten_digits_and_stay_numbers() -> None:
     assert metrics.tidy({"a": [0.1 + 0.2, 1 / 3], "b": True, "c": None, "n": 7}) == {
         "a": [0.3, 0.3333333333],
@@ -273,18 +300,25 @@ def on_panel(episodes: list[Episode], panel: str) -> list[Episode]:
     return [dataclasses.replace(e, task_id=f"{panel}-{e.task_id}", **changes) for e in episodes]
 
 
+def written(workspace: Path) -> dict[str, bytes]:
+    """The metric files by their paths below metrics/."""
+    folder = workspace / "metrics"
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*.*")}
+
+
 def test_the_stage_writes_every_file_and_the_same_bytes_again(workspace: Path) -> None:
     assert metrics.main() == 0
-    first = {p.name: p.read_bytes() for p in (workspace / "metrics").rglob("*.*")}
+    first = written(workspace)
+    (workspace / "metrics/summary/gone_act").mkdir()
     assert metrics.main() == 0
-    assert first == {p.name: p.read_bytes() for p in (workspace / "metrics").rglob("*.*")}
-    assert set(first) == {
+    assert written(workspace) == first and not (workspace / "metrics/summary/gone_act").exists()
+    summaries = {f"summary/alfworld_react/{system}.json" for system in ("base", "rag", "sft", "distilled")}
+    assert set(first) - summaries == {
         "systems.json",
         "contrasts.json",
         "funnel.json",
-        "summary.json",
-        "systems.csv",
-        "categories.csv",
+        "plots/systems.csv",
+        "plots/categories.csv",
     }
     systems = json.loads(first["systems.json"])
     assert systems["schema_version"] == 1
@@ -302,14 +336,18 @@ def test_the_stage_writes_every_file_and_the_same_bytes_again(workspace: Path) -
     assert not any(r["primary"] for r in contrasts["other_panels"])
     [funnel] = json.loads(first["funnel.json"])["rows"]
     assert (funnel["lessons"], funnel["hint_basis"]) == ({"sft": 1, "distilled": 1}, "all of it")
-    summary = json.loads(first["summary.json"])["alfworld_react"]
-    assert summary["distilled_s0"]["success"] == 1.0
-    assert summary["distilled-sft"] == {"success": 0.5, "success_p": 0.03125}
-    table = list(csv.DictReader(first["systems.csv"].decode().splitlines()))
+    summary = {path.split("/")[-1]: json.loads(first[path]) for path in summaries}
+    assert summary == {
+        "base.json": {"success": 0.5, "withheld": 0.0},
+        "rag.json": {"success": 1.0, "tokens": 260.0},
+        "sft.json": {"success": 0.5},
+        "distilled.json": {"success": 1.0, "withheld": 1.0, "tokens": 260.0, "minus_sft": 0.5, "p": 0.03125},
+    }
+    table = list(csv.DictReader(first["plots/systems.csv"].decode().splitlines()))
     assert [line["system"] for line in table][-1] == "alfworld react distilled_s0"
     assert float(table[0]["low"]) < float(table[0]["success"]) < float(table[0]["high"])
-    categories = {line["category"] for line in csv.DictReader(first["categories.csv"].decode().splitlines())}
-    assert categories == {"heat", "put"}
+    categories = {line["category"] for line in csv.DictReader(first["plots/categories.csv"].decode().splitlines())}
+    assert categories == {"alfworld react heat", "alfworld react put"}
 
 
 def failing(capsys: pytest.CaptureFixture[str]) -> str:

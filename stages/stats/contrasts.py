@@ -101,9 +101,9 @@ def contrast_rows(
     rows: list[ContrastRow] = []
     for a, b in PAIRS:
         sides = _paired_seeds(by_system.get(a, {}), by_system.get(b, {}), a, b)
-        tasks = _complete_tasks(sides)
+        tasks = complete_tasks(sides)
         if tasks:
-            rows += [_row(sides, tasks, metric, resamples, seed, graded) for metric in metrics_of(graded)]
+            rows += [contrast_row(sides, tasks, metric, resamples, seed, graded) for metric in metrics_of(graded)]
     return _adjusted(rows)
 
 
@@ -116,13 +116,16 @@ def _paired_seeds(
     return [(x, y) for _, x in sorted(a_runs.items()) for _, y in sorted(b_runs.items())]
 
 
-def _complete_tasks(sides: Sides) -> list[str]:
+def complete_tasks(sides: Sides) -> list[str]:
     """Tasks that no run broke off: only they can be paired over all seeds."""
     episodes = [e for pair in sides for run in pair for e in run]
     return sorted({e.task_id for e in episodes} - {e.task_id for e in episodes if e.stop == "machine"})
 
 
-def _row(sides: Sides, tasks: Sequence[str], metric: str, resamples: int, seed: int, graded: bool) -> ContrastRow:
+def contrast_row(
+    sides: Sides, tasks: Sequence[str], metric: str, resamples: int, seed: int, graded: bool
+) -> ContrastRow:
+    """The first runs minus the second over `tasks`, one at least, which each run must have; without Holm's correction."""
     first, second = sides[0][0][0], sides[0][1][0]
     declared = (*PRIMARY, PRIMARY_PANEL, primary_metric(graded))
     a, b = (_matrix([pair[side] for pair in sides], tasks, metric) for side in (0, 1))
