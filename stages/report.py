@@ -1,54 +1,56 @@
-"""The `report` stage: the metric files as one HTML page, a Markdown file and SVG figures.
+"""The `report` stage: two pages that open from a disk, a Markdown file of two pages, and SVG figures.
 
     python -m stages.report
 
-Reads metrics/systems.json, metrics/contrasts.json and metrics/funnel.json and nothing else, so a fresh clone can make
-the report without any data. Writes report/index.html (self-contained), report/report.md and report/figures/*.svg. The
-same metrics give the same bytes.
+Reads metrics/systems.json, metrics/contrasts.json and metrics/funnel.json, and the episodes, hints, lessons and learning
+curves they were counted from. Writes report/index.html (the answer, figures, tables), report/episodes.html with
+report/episodes/*.js (episodes side by side, and the way back from a lesson to a failure), report/report.md and
+report/figures/*.svg. The same inputs give the same bytes, and a folder that was there before is replaced as a whole.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
-from stages.core.files import atomic
+from stages.core.files import replacing
 from stages.core.process import Fault, run_stage
-from stages.core.records import SCHEMA_VERSION, from_json
-from stages.reporting import tables
-from stages.reporting.cells import CellReport, cells, findings, notes
-from stages.reporting.figures import COLOURS, figures, inline, standalone
-from stages.reporting.words import listed, percent, percent_interval
+from stages.core.records import SCHEMA_VERSION, BankEntry, Episode, Hint, Lesson, from_json, read
+from stages.reporting.cells import CellReport, cells
+from stages.reporting.pages import written
+from stages.reporting.recorded import Point, Recorded
 from stages.stats.contrasts import ContrastRow
 from stages.stats.funnel import FunnelRow
-from stages.stats.systems import SystemRow
+from stages.stats.systems import STUDENTS, SystemRow, label
 
+DATA = Path("data")
 METRICS = Path("metrics")
 REPORT = Path("report")
-TEMPLATES = Path(__file__).parent / "reporting" / "templates"
 
 T = TypeVar("T")
 
 
 class ReportError(Fault, ValueError):
-    """A metric file is missing or not what the `metrics` stage writes."""
+    """A file is missing, not what its stage writes, or of another run than the rest: says which, and what to do."""
 
 
 def main() -> int:
-    """Run the stage; 1 and one line on stderr when a metric file is unusable."""
+    """Run the stage; 1 and one line on stderr when a file is unusable."""
     return run_stage("report", "writes the report", run)
 
 
 def run() -> str:
     """Write the report and say where it is."""
-    write_report(read_cells(METRICS), REPORT)
-    return f"{REPORT / 'index.html'}"
+    found = read_cells(METRICS)
+    files = written(found, {cell.key: recorded(cell) for cell in found})
+    with replacing(REPORT) as folder:
+        for name, text in files.items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_text(text, encoding="utf-8")
+    return f"{REPORT / 'index.html'}, {sum(map(len, files.values())) / 1e6:.1f} MB in all"
 
 
 def read_cells(folder: Path) -> list[CellReport]:
@@ -81,62 +83,53 @@ def read_rows(path: Path, key: str, kind: type[T]) -> list[T]:
         ) from error
 
 
-def write_report(found: list[CellReport], folder: Path) -> None:
-    """Write the page, the Markdown file and its figures, each all or nothing."""
-    drawn = {cell.key: figures(cell) for cell in found}
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        undefined=StrictUndefined,
-        autoescape=lambda name: bool(name and name.endswith(".html.j2")),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
+def recorded(cell: CellReport) -> Recorded:
+    """What was recorded of a cell. Raises `RecordError` or `ReportError` for files that are missing, of another schema or another run."""
+    runs = {label(row.system, row.seed): _run(cell, row) for row in cell.systems}
+    if cell.funnel is None:
+        return Recorded(runs)
+    hints = DATA / "hints" / cell.key
+    return Recorded(
+        runs,
+        rollouts=_played(DATA / "rollouts" / cell.key / "episodes.parquet", cell.funnel.panel_sha256),
+        teacher=_played(DATA / "teacher" / cell.key / "episodes.parquet", cell.funnel.panel_sha256),
+        hints=read(hints / "hints.parquet", Hint),
+        bank=read(hints / "bank.parquet", BankEntry),
+        lessons={
+            arm: read(DATA / "lessons" / f"{cell.key}_{arm}" / "lessons.parquet", Lesson) for arm in cell.funnel.lessons
+        },
+        curves={
+            name: read_curve(DATA / "students" / f"{cell.key}_{name}" / "curve.jsonl")
+            for name in (label(row.system, row.seed) for row in cell.systems if row.system in STUDENTS)
+        },
     )
-    context = {
-        "sections": [section(cell, drawn[cell.key]) for cell in found],
-        "colours": COLOURS,
-        "panels": tables.panels(found),
-        "commits": listed(sorted({row.git_commit for cell in found for row in cell.systems} - {""})),
-    }
-    for template, path in (("report.html.j2", "index.html"), ("report.md.j2", "report.md")):
-        write_text(folder / path, environment.get_template(template).render(context))
-    for key, by_name in drawn.items():
-        for name, (_, svg) in by_name.items():
-            write_text(folder / "figures" / f"{key}_{name}.svg", standalone(svg))
 
 
-def section(cell: CellReport, drawn: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
-    """What both templates show of one environment and agent."""
-    way = cell.funnel
-    other_tables: list[tables.Table] = []
-    for panel in dict.fromkeys(row.panel for row in cell.other_systems):
-        other_tables.append(tables.headline(cell, [row for row in cell.other_systems if row.panel == panel]))
-        other_tables += tables.contrasts_by_metric([row for row in cell.other_contrasts if row.panel == panel])
-    return {
-        "key": cell.key,
-        "title": cell.title,
-        "notes": notes(cell),
-        "findings": findings(cell),
-        "tiles": [
-            (row.system, cell.name(row), percent(row.success), percent_interval(row.success_low, row.success_high))
-            for row in cell.systems
-        ],
-        "headline": tables.headline(cell, cell.systems),
-        "figures": [(name, title, Markup(inline(svg, f"{cell.key}-{name}"))) for name, (title, svg) in drawn.items()],
-        "contrasts": tables.contrasts_by_metric(cell.contrasts),
-        "categories": tables.categories(cell),
-        "way": tables.way(way) if way else [],
-        "funnel_tables": [t for t in (tables.teaching(way), tables.gates(way), tables.rules(way)) if t.lines]
-        if way
-        else [],
-        "other_tables": other_tables,
-    }
+def _run(cell: CellReport, row: SystemRow) -> list[Episode]:
+    path = DATA / "evals" / f"{cell.key}_{label(row.system, row.seed)}" / f"{row.panel}.parquet"
+    return _played(path, row.panel_sha256)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, all or nothing."""
-    with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+def _played(path: Path, panel_sha256: str) -> list[Episode]:
+    """Episodes of the panel that the metrics count."""
+    episodes = read(path, Episode)
+    other = {episode.panel_sha256 for episode in episodes} - {panel_sha256}
+    if other:
+        raise ReportError(
+            f"{path}: episodes of panel {min(other)}, but the metrics count {panel_sha256}; run `dvc repro metrics`"
+        )
+    return episodes
+
+
+def read_curve(path: Path) -> list[Point]:
+    """A student's learning curve."""
+    try:
+        rows: Iterable[str] = path.read_text(encoding="utf-8").splitlines()
+        return [Point(int(row["step"]), float(row["loss"])) for row in map(json.loads, rows)]
+    except OSError as error:
+        raise ReportError(f"{path}: {error.strerror}; run `dvc repro` (or `dvc checkout`) to make it") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ReportError(f"{path}: not a learning curve ({error!r}); run `dvc repro` to make it anew") from error
 
 
 if __name__ == "__main__":

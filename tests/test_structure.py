@@ -67,7 +67,7 @@ def test_every_module_that_a_stage_imports_lies_under_one_of_its_dependencies(st
 def test_a_stage_depends_on_no_code_that_it_does_not_import(stage: str) -> None:
     modules = modules_of(GRAPH[stage]["cmd"])
     assert [dep for dep in code_deps(stage) if not any(under(module, [dep]) for module in modules)] == []
-    assert len(GRAPH[stage]["deps"]) <= 10
+    assert len(GRAPH[stage]["deps"]) <= 14
 
 
 def test_an_edit_in_a_package_reruns_these_stages() -> None:

@@ -22,6 +22,23 @@ SCHEMA_VERSION = 1
 
 T = TypeVar("T")
 
+FAULTS = {
+    "no_action": "no line that begins with Action:",
+    "empty_action": "the action is empty",
+    "long_action": "the action is too long",
+    "control_characters": "there are control characters in the action",
+}
+"""Why no action could be read in a reply, in words."""
+
+STOPS = {
+    "done": "the environment ended it",
+    "turn_limit": "no turns were left",
+    "repeated": "the same reply came too often",
+    "context": "the prompt outgrew the model's window",
+    "machine": "the machine failed, which is no evidence about the agent",
+}
+"""How an episode ended, in words."""
+
 
 class RecordError(Fault, ValueError):
     """A file does not hold what its name promises: says which file, what was expected, what was found."""

@@ -1,1 +1,1 @@
-"""The report's parts: cells (what belongs together), words, tables and figures. Nothing here reads or writes a file."""
+"""The report's parts, from what belongs together to the files as text. Nothing here writes a file."""

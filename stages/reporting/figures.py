@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from stages.core.text import visible
 from stages.reporting import words
 from stages.reporting.cells import CellReport
+from stages.reporting.recorded import Point
+from stages.stats.contrasts import primary_metric
 from stages.stats.systems import SystemRow
 
 INK, FAINT, PAPER = "#010203", "#040506", "#070809"
@@ -34,6 +37,7 @@ MARKERS = {"base": "o", "rag": "s", "constant": "v", "random": "^", "sft": "D", 
 STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "report",
+    "text.parse_math": False,
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans", "Verdana", "sans-serif"],
     "font.size": 9.5,
@@ -55,15 +59,18 @@ styled = style.context(["default", STYLE])  # decorates; "default" keeps a user'
 WIDTH = 5.0  # inches; a phone shows it at about two thirds, with text still of 9 px
 
 
-def figures(cell: CellReport) -> dict[str, tuple[str, str]]:
+def figures(cell: CellReport, curves: Mapping[str, Sequence[Point]]) -> dict[str, tuple[str, str]]:
     """By name: title and SVG text, with placeholder ink. Figures without data are left out."""
     drawn = {"success": ("Success by system, with 95 % Wilson interval", success(cell))}
     if cell.systems[0].withheld:
         drawn["skills"] = (f"Known and withheld skills (strength: {cell.systems[0].strength})", skills(cell))
-    drawn["tokens"] = ("Success against tokens", tokens(cell))
-    if any(row.metric == "success" for row in cell.contrasts):
-        drawn["contrasts"] = ("Paired differences in success, with 95 % interval", contrasts(cell))
+    drawn["tokens"] = ("Success against tokens: up and to the left is better", tokens(cell))
+    metric = primary_metric(graded=cell.systems[0].score is not None)
+    if any(row.metric == metric for row in cell.contrasts):
+        drawn["contrasts"] = (f"Paired differences in {metric}, with 95 % interval", contrasts(cell, metric))
     drawn["categories"] = ("Success by task type (exploratory)", categories(cell))
+    if any(curves.values()):
+        drawn["learning"] = ("Learning curves of the students", learning(curves))
     return drawn
 
 
@@ -143,17 +150,35 @@ def tokens(cell: CellReport) -> str:
 
 
 @styled
-def contrasts(cell: CellReport) -> str:
-    """A difference and interval a contrast; the primary one filled."""
-    rows = [row for row in cell.contrasts if row.metric == "success"]
+def contrasts(cell: CellReport, metric: str) -> str:
+    """A difference and interval a contrast, by success or score; the primary one filled."""
+    rows = [row for row in cell.contrasts if row.metric == metric]
+    scale = 100 if metric == "success" else 1
     figure, axes = _rows([f"{r.a} {words.DASH} {r.b}" + ("\n(primary)" if r.primary else "") for r in rows])
     axes.axvline(0, color=INK, linewidth=1)
     for y, row in enumerate(rows):
         if row.low is not None and row.high is not None:
-            axes.plot([100 * row.low, 100 * row.high], [y, y], color=COLOURS["sft"], linewidth=2.5, alpha=0.55)
+            axes.plot([scale * row.low, scale * row.high], [y, y], color=COLOURS["sft"], linewidth=2.5, alpha=0.55)
         fill = COLOURS["sft"] if row.primary else PAPER
-        axes.plot(100 * row.difference, y, "D", color=COLOURS["sft"], markerfacecolor=fill, markersize=7)
-    axes.set_xlabel("difference, percentage points")
+        axes.plot(scale * row.difference, y, "D", color=COLOURS["sft"], markerfacecolor=fill, markersize=7)
+    axes.set_xlabel("difference, percentage points" if metric == "success" else "difference, points of score")
+    return _svg(figure)
+
+
+@styled
+def learning(curves: Mapping[str, Sequence[Point]]) -> str:
+    """Loss a trained token against optimizer steps, a line a student."""
+    figure = Figure(figsize=(WIDTH, 2.8), layout="constrained")
+    axes = figure.add_subplot()
+    for name, points in curves.items():
+        arm, steps, losses = name.partition("_s")[0], [p.step for p in points], [p.loss for p in points]
+        axes.plot(
+            steps, losses, MARKERS.get(arm, "o"), linestyle="-", color=COLOURS.get(arm, INK), markersize=4, label=name
+        )
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("optimizer steps")
+    axes.set_ylabel("loss a trained token")
+    figure.legend(loc="outside upper center", ncols=2, fontsize=8.5)
     return _svg(figure)
 
 
@@ -173,7 +198,7 @@ def _rows(labels: Sequence[str], height: float = 0.42, extra: float = 0.0) -> tu
     """Axes with a named line each, the first on top. `height` of a line and `extra` room above are in inches."""
     figure = Figure(figsize=(WIDTH, 0.75 + extra + height * len(labels)), layout="constrained")
     axes = figure.add_subplot()
-    axes.set_yticks(range(len(labels)), labels)
+    axes.set_yticks(range(len(labels)), list(map(visible, labels)))
     axes.set_ylim(len(labels) - 0.5, -0.6)
     axes.grid(visible=False, axis="y")
     return figure, axes

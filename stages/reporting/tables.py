@@ -1,8 +1,8 @@
-"""The report's tables, as text: the HTML page and the Markdown file show the same ones."""
+"""The report's tables, as text. None has more columns than a phone shows: what is wide is split or turned."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from stages.reporting import words
@@ -26,72 +26,87 @@ class Table:
 
 
 def headline(cell: CellReport, rows: Sequence[SystemRow]) -> Table:
-    """A line a system: success with its interval, skills, steps, tokens, refusals."""
+    """A line a system: success with its interval, skills, score, tokens."""
     scored = any(row.score is not None for row in rows)
     withheld = bool(rows[0].withheld)
-    columns = ["System", "n", "Success", "95 % interval"]
-    columns += ["Known skills", f"Withheld skills ({rows[0].strength})"] if withheld else []
-    columns += ["Score"] if scored else []
-    columns += ["Steps", "Tokens an episode", "of these retrieval", "Computed tokens", "Tokens a success", "Refused"]
-    columns += ["Episodes with a refusal"]
-    silent = any(row.unparsable_rate for row in rows)
-    columns += ["Unreadable"] if silent else []
+    columns = ["System", "Solved (95 %)", *(["Known skills", "Withheld skills"] if withheld else [])]
+    columns += [*(["Score"] if scored else []), "Tokens an episode"]
     lines = []
     for row in rows:
-        line = [cell.name(row), str(row.n), words.percent(row.success)]
-        line.append(words.percent_interval(row.success_low, row.success_high))
-        line += [words.share(row.skills["known"]), words.share(row.skills["withheld"])] if withheld else []
+        line = [
+            cell.name(row),
+            f"{words.percent(row.success)} ({words.whole_interval(row.success_low, row.success_high)})",
+        ]
+        line += [words.fraction(row.skills["known"]), words.fraction(row.skills["withheld"])] if withheld else []
         line += [words.DASH if row.score is None else f"{row.score:.1f}"] if scored else []
-        line += [f"{row.steps:.1f}", words.count(row.tokens_per_episode), words.count(row.tokens["retrieve"])]
-        line += [words.count(row.computed_tokens_per_episode), words.count(row.cost["tokens_per_success"])]
-        line += [words.percent(row.invalid_rate), words.percent(row.invalid_episodes)]
-        lines.append([*line, *([words.percent(row.unparsable_rate)] if silent else [])])
-    note = (
-        "Interval: Wilson. Tokens are billed ones: the whole prompt of every turn, the replies and the choice of "
-        "hints; computed tokens deduct what the engine reused of a prompt. Refused: share of steps the environment "
-        "refused" + ("; unreadable: share of replies that name no action." if silent else ".")
-    )
+        lines.append([*line, words.count(row.tokens_per_episode)])
+    tasks = words.listed(dict.fromkeys(str(row.n) for row in rows))
+    note = f"{tasks} tasks of the {rows[0].panel} panel. Interval: Wilson. Tokens: the whole prompt of every turn, the replies and the choice of hints."
     return Table(f"Systems on the {rows[0].panel} panel", columns, lines, note)
 
 
+def effort(cell: CellReport, rows: Sequence[SystemRow]) -> Table:
+    """What the episodes took and where they stumbled: a column a system."""
+    figures: list[tuple[str, Callable[[SystemRow], str]]] = [
+        ("Tasks counted", lambda row: str(row.n)),
+        ("Turns an episode", lambda row: f"{row.steps:.1f}"),
+        ("Tokens for the choice of hints", lambda row: words.count(row.tokens["retrieve"])),
+        ("Computed tokens an episode", lambda row: words.count(row.computed_tokens_per_episode)),
+        ("Tokens a success", lambda row: words.count(row.cost["tokens_per_success"])),
+        ("Refused turns", lambda row: words.percent(row.invalid_rate)),
+        ("Episodes with a refusal", lambda row: words.percent(row.invalid_episodes)),
+        ("Unreadable replies", lambda row: words.percent(row.unparsable_rate)),
+    ]
+    lines = [[name, *(figure(row) for row in rows)] for name, figure in figures]
+    note = "Computed tokens deduct what the engine reused of a prompt. Refused: by the environment. Unreadable: no action named."
+    return Table("Turns, tokens, refusals", ["", *map(cell.key_of, rows)], lines, note)
+
+
 def categories(cell: CellReport) -> Table:
-    """Successes by task category, a line a system."""
+    """Successes by task category: a column a system."""
     hidden = set(cell.systems[0].withheld)
-    names = cell.categories
+    lines = [
+        [f"{name} (withheld)" if name in hidden else name]
+        + [words.fraction(row.by_category.get(name)) for row in cell.systems]
+        for name in cell.categories
+    ]
     scored = any(row.score is not None for row in cell.systems)
-    columns = ["System", *(f"{name} (withheld)" if name in hidden else name for name in names)]
-    tell = words.share_and_score if scored else words.share
-    lines = [[cell.name(r), *(tell(r.by_category.get(name)) for name in names)] for r in cell.systems]
-    note = "Exploratory: few tasks a category, no test was planned on them."
-    note += " Successes, and the mean score." if scored else ""
-    return Table("By task category (exploratory)", columns, lines, note)
+    if scored:
+        lines += [
+            [f"{name}: score", *(words.reward(row.by_category.get(name)) for row in cell.systems)]
+            for name in cell.categories
+        ]
+    note = "Exploratory: few tasks a category, no test was planned on them." + (
+        " Score: mean reward x 100." if scored else ""
+    )
+    return Table("Solved, by task category", ["Category", *map(cell.key_of, cell.systems)], lines, note)
 
 
 def contrasts(rows: Sequence[ContrastRow], metric: str) -> Table:
     """A line a paired comparison by one metric, the primary one marked."""
     counted = metric == "success"
-    several = any(row.seeds > 1 for row in rows)
-    columns = ["Contrast", "First", "Second", "Difference", "95 % interval", "p", "Holm p"]
-    columns += ["Only first", "Only second"] if counted else []
-    columns += ["Tasks", *(["Seeds"] if several else [])]
+    columns = ["Contrast", "Means", "Difference (95 %)", "p", "Holm p", *(["Only one solved"] if counted else [])]
     lines = []
     for row in rows:
-        line = [f"{row.a} {words.DASH} {row.b}{' (primary)' if row.primary else ''}"]
-        line += [words.mean(row.mean_a, metric), words.mean(row.mean_b, metric)]
-        line += [words.signed(row.difference, metric), words.interval(row)]
+        line = [f"{row.a} {words.MINUS} {row.b}{' (primary)' if row.primary else ''}"]
+        line += [f"{words.mean(row.mean_a, metric)}, {words.mean(row.mean_b, metric)}"]
+        line += [f"{words.signed(row.difference, metric)} ({words.interval(row)})"]
         line += [words.p_value(row.p_value), words.p_value(row.p_holm)]
-        line += [words.count(row.only_a), words.count(row.only_b)] if counted else []
-        lines.append([*line, str(row.n), *([str(row.seeds)] if several else [])])
-    note = (
-        f"First minus second on the same tasks{', in percentage points' if counted else ''}. Interval: paired "
-        f"bootstrap over tasks{' and seeds' if several else ''}. "
-        f"Test: {words.listed(sorted({words.TESTS[row.test] for row in rows}))}. "
-        "The primary contrast was declared beforehand; Holm corrects all others, of every metric, together."
-    )
-    note += " Only first, only second: tasks one of the two solved." if counted else ""
+        lines.append([*line, *([f"{row.only_a} : {row.only_b}"] if counted else [])])
     marked = frozenset(i for i, row in enumerate(rows) if row.primary)
-    return Table(
-        f"Paired contrasts on the {rows[0].panel} panel: {words.METRICS[metric]}", columns, lines, note, marked
+    title = f"Paired contrasts on the {rows[0].panel} panel: {words.METRICS[metric]}"
+    return Table(title, columns, lines, _how_paired(rows, counted), marked)
+
+
+def _how_paired(rows: Sequence[ContrastRow], counted: bool) -> str:
+    several = max(row.seeds for row in rows)
+    tasks = words.listed(dict.fromkeys(str(row.n) for row in rows))
+    return (
+        f"First minus second on the same {tasks} tasks{', in percentage points' if counted else ''}"
+        f"{f'; up to {several} training seeds' if several > 1 else ''}. Interval: paired bootstrap over tasks"
+        f"{' and seeds' if several > 1 else ''}. Test: {words.listed(sorted({words.TESTS[row.test] for row in rows}))}. "
+        "Holm corrects all but the contrast declared beforehand, of every metric, together."
+        + (" Only one solved: tasks that only the first solved, and only the second." if counted else "")
     )
 
 
@@ -139,18 +154,11 @@ def teaching(row: FunnelRow) -> Table:
 def rules(row: FunnelRow) -> Table:
     """What each rule of the hint writer led to."""
     lines = [
-        [
-            rule,
-            str(use["hints"]),
-            str(use["shown"]),
-            words.percent(use["succeeded"] / use["shown"] if use["shown"] else None),
-        ]
+        [rule, str(use["hints"]), f"{use['succeeded']}/{use['shown']}" if use["shown"] else words.DASH]
         for rule, use in row.rules.items()
     ]
-    columns = ["Rule of the hint writer", "Hints", "Teacher episodes shown it", "Their success"]
-    return Table(
-        "Hints by rule", columns, lines, "An episode is shown several hints and counts for each of their rules."
-    )
+    note = "Solved: teacher's episodes that were shown a hint of the rule. An episode is shown several hints and counts for each of their rules."
+    return Table("Hints by rule of the writer", ["Rule", "Hints", "Solved"], lines, note)
 
 
 def gates(row: FunnelRow) -> Table:
@@ -162,7 +170,7 @@ def gates(row: FunnelRow) -> Table:
         for arm, reasons in row.dropped.items()
         if reasons
     )
-    note = f"Successes not made into lessons: {dropped}." if dropped else "No success was dropped."
+    note = f"Episodes not made into lessons: {dropped}." if dropped else "No episode was dropped."
     return Table("Lesson gates", ["Gate", *row.gates], lines, note)
 
 
@@ -180,5 +188,11 @@ def panels(cells: Iterable[CellReport]) -> Table:
             seen[cell.env, way_.panel, way_.panel_sha256] = (total, cell.systems[0].panel_source)
         for row in [*cell.other_systems, *cell.systems]:
             seen[row.env, row.panel, row.panel_sha256] = (row.n + row.machine_failures, row.panel_source)
-    lines = [[words.env(e), panel, str(n), source, sha] for (e, panel, sha), (n, source) in seen.items()]
-    return Table("Panels", ["Environment", "Panel", "Tasks", "Source", "sha256"], lines)
+    lines = [[f"{words.env(e)}, {panel}", str(n), source, sha] for (e, panel, sha), (n, source) in seen.items()]
+    return Table("Panels", ["Panel", "Tasks", "Source", "SHA-256"], lines)
+
+
+def models(cells: Iterable[CellReport]) -> Table:
+    """The weights behind every system."""
+    lines = [[f"{cell.title}: {cell.key_of(row)}", row.model] for cell in cells for row in cell.systems]
+    return Table("Models", ["System", "Name@digest of the base, + digest of the adapter"], lines)

@@ -37,6 +37,11 @@ def agent(name: str) -> str:
     return agents.spec(name).title if name in plugins.names("agents") else name
 
 
+def model(name: str) -> str:
+    """A model's name without the digests that tell its weights apart, as listed in a row: `smollm2-135m-instruct`."""
+    return listed(dict.fromkeys(one.partition("@")[0] for one in name.split(", ")))
+
+
 def percent(fraction: float | None) -> str:
     """A fraction in per cent, one decimal."""
     return DASH if fraction is None else f"{100 * fraction:.1f} %"
@@ -49,19 +54,31 @@ def count(number: float | None) -> str:
 
 def percent_interval(low: float, high: float) -> str:
     """An interval of fractions, in whole per cent."""
-    return f"{100 * low:.0f}{DASH}{100 * high:.0f} %"
+    return f"{whole_interval(low, high)} %"
+
+
+def whole_interval(low: float, high: float) -> str:
+    """The same without its unit."""
+    return f"{100 * low:.0f}{DASH}{100 * high:.0f}"
 
 
 def share(found: Share | None) -> str:
     """Successes of tasks, and their rate: `9/12 (75 %)`."""
     if found is None or found["success"] is None:
         return DASH
-    return f"{round(found['success'] * found['n'])}/{found['n']} ({100 * found['success']:.0f} %)"
+    return f"{fraction(found)} ({100 * found['success']:.0f} %)"
 
 
-def share_and_score(found: Share | None) -> str:
-    """Successes, their rate and the mean reward x 100: `9/12 (75 %), 88.1`."""
-    return DASH if found is None or found["reward"] is None else f"{share(found)}, {100 * found['reward']:.1f}"
+def fraction(found: Share | None) -> str:
+    """Successes of tasks: `9/12`."""
+    if found is None or found["success"] is None:
+        return DASH
+    return f"{round(found['success'] * found['n'])}/{found['n']}"
+
+
+def reward(found: Share | None) -> str:
+    """Mean reward x 100."""
+    return DASH if found is None or found["reward"] is None else f"{100 * found['reward']:.1f}"
 
 
 def p_value(p: float | None) -> str:

@@ -12,24 +12,10 @@ from rich.text import Text
 
 from stages.agents import get
 from stages.agents.base import Agent, Decision
-from stages.core.records import Episode, Part, Turn
+from stages.core.records import FAULTS, STOPS, Episode, Part, Turn
 from stages.envs.base import Task
 from stages.stats.systems import billed
 from stages.viewing.terminal import Row, labelled, plain, say
-
-_FAULTS = {
-    "no_action": "no line that begins with Action:",
-    "empty_action": "the action is empty",
-    "long_action": "the action is too long",
-    "control_characters": "there are control characters in the action",
-}
-_STOPS = {
-    "done": "the environment ended it",
-    "turn_limit": "no turns were left",
-    "repeated": "the same reply came too often",
-    "context": "the prompt outgrew the model's window",
-    "machine": "the machine failed, which is no evidence about the agent",
-}
 
 
 def task_rows(of: Task | Episode) -> list[Row]:
@@ -62,7 +48,7 @@ def reply_rows(read: Decision, finish: str) -> list[Row]:
     rows: list[Row] = [("state", Text(plain(f"{name}: {text}"), "dim")) for name, text in read.state.items()]
     if read.thought:
         rows.append(("says" if read.fault else "thinks", read.thought))
-    unread = Text(f"nothing: {_FAULTS.get(read.fault, read.fault)}", "yellow")
+    unread = Text(f"nothing: {FAULTS.get(read.fault, read.fault)}", "yellow")
     rows.append(("does", unread if read.fault else Text(plain(read.action), "bold")))
     return [*rows, ("", Text("the reply was cut at its token limit", "yellow"))] if finish == "length" else rows
 
@@ -103,7 +89,7 @@ def outcome_rows(episode: Episode) -> list[Row]:
     rows: list[Row] = [("outcome", verdict(episode.success, episode.reward, episode.steps, episode.refused))]
     if episode.parts:
         rows.append(("parts", parts_of(episode.parts)))
-    rows.append(("stop", f"{episode.stop}: {_STOPS.get(episode.stop, '')}"))
+    rows.append(("stop", f"{episode.stop}: {STOPS.get(episode.stop, '')}"))
     if episode.machine_failure:
         rows.append(("machine", Text(plain(episode.machine_failure), "red")))
     spent = f"{episode.prompt_tokens:,} prompt + {episode.reply_tokens:,} reply + {episode.retrieve_tokens:,} retrieval"

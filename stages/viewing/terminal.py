@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from stages.core.text import visible
+
 UNKNOWN_WIDTH = 160  # columns where no stream is a terminal: two episodes fit beside each other
 READING_WIDTH = 110  # columns at most of a single episode: longer lines are hard to read
 LABEL_WIDTH = 8
@@ -26,8 +28,7 @@ def open_console() -> Console:
 
 def plain(text: str) -> str:
     """Text without its margins, and without characters that would steer the terminal: models and sites may write anything."""
-    lines = [line.rstrip() for line in text.strip().split("\n")]
-    return "\n".join("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line) for line in lines)
+    return visible("\n".join(line.rstrip() for line in text.strip().split("\n")))
 
 
 def labelled(rows: Iterable[Row], number: int | None = None) -> Table:

@@ -1,0 +1,164 @@
+"""The report's files as text: what of a cell stands on which page, put into the templates."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from stages.core.text import visible
+from stages.reporting import tables, words
+from stages.reporting.cells import CellReport, notes, warning
+from stages.reporting.episodes import Column, episode_set, packed
+from stages.reporting.figures import COLOURS, figures, inline, standalone
+from stages.reporting.provenance import top_hints, way_back
+from stages.reporting.recorded import Recorded
+from stages.reporting.verdict import verdict
+from stages.stats.contrasts import primary_metric
+from stages.stats.systems import label
+
+TEMPLATES = Path(__file__).parent / "templates"
+SHOWN_FIRST = ("base", "rag", "sft", "distilled")  # columns of the browser, as long as a reader chooses no others
+PRESETS = (("rag", "base"), ("distilled", "sft"), ("distilled", "base"), ("rag", "distilled"), ("teacher", "base"))
+"""Who solves what who else fails: what most want to look at first."""
+
+
+def written(found: Sequence[CellReport], recorded: Mapping[str, Recorded]) -> dict[str, str]:
+    """All files of the report by their path in its folder; `recorded` is by cell."""
+    drawn = {cell.key: figures(cell, recorded[cell.key].curves) for cell in found}
+    sets = {cell.key: episode_sets(cell, recorded[cell.key]) for cell in found}
+    sections = [section(cell, recorded[cell.key], drawn[cell.key]) for cell in found]
+    context = {
+        "sections": sections,
+        "warning": warning(found),
+        "colours": COLOURS,
+        "origin": [tables.panels(found), tables.models(found)],
+        "commits": words.listed(sorted({row.git_commit for cell in found for row in cell.systems} - {""})),
+        "sets": [about(cell, name, content) for cell in found for name, content in sets[cell.key].items()],
+        "text": lambda name: Markup((TEMPLATES / name).read_text(encoding="utf-8")),
+    }
+    files = {
+        "index.html": rendered("report.html.j2", context),
+        "episodes.html": rendered("episodes.html.j2", context),
+        "report.md": rendered("report.md.j2", context),
+    }
+    for cell in found:
+        files |= {f"figures/{cell.key}_{name}.svg": standalone(svg) for name, (_, svg) in drawn[cell.key].items()}
+        files |= {f"episodes/{name}.js": packed(name, content) for name, content in sets[cell.key].items()}
+    return files
+
+
+def rendered(template: str, context: Mapping[str, Any]) -> str:
+    """A template with its text escaped for what it is, HTML or Markdown."""
+    html = template.endswith(".html.j2")
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        undefined=StrictUndefined,
+        autoescape=html,
+        finalize=_in_html if html else _in_markdown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(template).render(context)
+
+
+def section(cell: CellReport, recorded: Recorded, drawn: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
+    """What the page and the Markdown file show of one environment and agent."""
+    way = cell.funnel
+    other_tables: list[tables.Table] = []
+    for panel in dict.fromkeys(row.panel for row in cell.other_systems):
+        other_tables.append(tables.headline(cell, [row for row in cell.other_systems if row.panel == panel]))
+        other_tables += tables.contrasts_by_metric([row for row in cell.other_contrasts if row.panel == panel])
+    metric = primary_metric(graded=cell.systems[0].score is not None)
+    return {
+        "key": cell.key,
+        "title": cell.title,
+        "panel": cell.systems[0].panel,
+        "verdict": verdict(cell),
+        "notes": notes(cell),
+        "bars_title": f"Solved of {cell.systems[0].n} {cell.systems[0].panel} tasks, % (95 % interval)"
+        + (", and mean score of 100" if metric == "score" else ""),
+        "bars": [
+            {
+                "system": row.system,
+                "name": cell.name(row),
+                "percent": words.percent(row.success),
+                "interval": words.whole_interval(row.success_low, row.success_high),
+                "score": None if row.score is None else f"{row.score:.1f}",
+                "at": [f"{100 * x:.1f}%" for x in (row.success, row.success_low, row.success_high - row.success_low)],
+            }
+            for row in cell.systems
+        ],
+        "figures": {name: (title, Markup(inline(svg, f"{cell.key}-{name}"))) for name, (title, svg) in drawn.items()},
+        "headline": tables.headline(cell, cell.systems),
+        "contrasts": tables.contrasts_by_metric(cell.contrasts),
+        "effort": tables.effort(cell, cell.systems),
+        "categories": tables.categories(cell),
+        "way": tables.way(way) if way else [],
+        "teaching": tables.teaching(way) if way else None,
+        "top_hints": top_hints(recorded) if recorded.bank else None,
+        "rules": tables.rules(way) if way and way.rules else None,
+        "gates": tables.gates(way) if way and any(way.gates.values()) else None,
+        "other_tables": other_tables,
+        "links": links(f"{cell.key}.{cell.systems[0].panel}", [cell.key_of(row) for row in cell.systems]),
+        "lessons": f"{cell.key}.train" if any(recorded.lessons.values()) else "",
+    }
+
+
+def links(name: str, keys: Sequence[str]) -> list[tuple[str, str]]:
+    """Words and address of what most want to look at first in a set of episodes."""
+    return [
+        (f"{a} solves, {b} fails", urlencode({"set": name, f"is.{a}": "solved", f"is.{b}": "failed"}))
+        for a, b in PRESETS
+        if a in keys and b in keys
+    ]
+
+
+def episode_sets(cell: CellReport, recorded: Recorded) -> dict[str, dict[str, Any]]:
+    """By name: the reported panel with all systems, and the train panel with base, teacher and the way back from lessons."""
+    first = cell.systems[0]
+    columns = [
+        Column(cell.key_of(row), cell.name(row), recorded.runs[label(row.system, row.seed)]) for row in cell.systems
+    ]
+    sets = {f"{cell.key}.{first.panel}": episode_set(columns, first.withheld, recorded.bank)}
+    if recorded.rollouts:
+        plays = [
+            Column("base", words.SYSTEMS["base"], recorded.rollouts),
+            Column("teacher", "teacher, with hints", recorded.teacher),
+        ]
+        train = episode_set(plays, first.withheld, recorded.bank)
+        students = [name for name in recorded.runs if name in recorded.curves]
+        sets[f"{cell.key}.train"] = train | way_back(recorded, students)
+    return sets
+
+
+def about(cell: CellReport, name: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    """What the browser knows of a set before it is loaded."""
+    keys = [column["key"] for column in content["columns"]]
+    panel = name.rpartition(".")[2]
+    return {
+        "name": name,
+        "title": f"{cell.title}: {panel} panel",
+        "columns": [[column["key"], column["name"]] for column in content["columns"]],
+        "first": [key for key in keys if key.partition("_")[0] in SHOWN_FIRST] if "teacher" not in keys else keys,
+        "presets": links(name, keys),
+        "lessons": f"{cell.title}: lessons" if content.get("lessons") else "",
+    }
+
+
+def _in_html(value: object) -> object:
+    return visible(value) if type(value) is str else value
+
+
+def _in_markdown(value: object) -> object:
+    """Text that Markdown shows as it is, in one line."""
+    if not isinstance(value, str):
+        return value
+    text = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", visible(" ".join(value.split("\n"))).replace("&", "&amp;"))
+    return re.sub(r"([\\`*\[\]|])", r"\\\1", text)

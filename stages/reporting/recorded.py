@@ -1,0 +1,34 @@
+"""What the stages of a cell recorded, as far as the report shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from stages.core.records import BankEntry, Episode, Hint, Lesson
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point of a learning curve: optimizer steps so far, loss a trained token."""
+
+    step: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Episodes, hints, lessons and learning curves of one environment and agent.
+
+    `runs` are the reported panel's episodes by contender (`base`, `distilled_s0`) in the report's order, `curves` are by
+    contender too, `lessons` by arm. `rollouts` and `teacher` are the train panel, without and with hints. Without a
+    funnel all but `runs` is empty.
+    """
+
+    runs: Mapping[str, Sequence[Episode]]
+    rollouts: Sequence[Episode] = ()
+    teacher: Sequence[Episode] = ()
+    hints: Sequence[Hint] = ()
+    bank: Sequence[BankEntry] = ()
+    lessons: Mapping[str, Sequence[Lesson]] = field(default_factory=dict)
+    curves: Mapping[str, Sequence[Point]] = field(default_factory=dict)

@@ -1,0 +1,137 @@
+"""The report's first answer for an environment and agent: did it work, by how much, how sure, at what cost, against which controls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from stages.reporting import words
+from stages.reporting.cells import CellReport, break_even
+from stages.reporting.tables import Table
+from stages.stats.contrasts import PRIMARY, ContrastRow, primary_metric
+from stages.stats.systems import STUDENTS
+
+ALPHA = 0.05  # by which a difference is called one; the p-value stands beside it
+CONTROLS = (("rag", "random"), ("rag", "constant"), ("sft", "base"))
+SIGNS = {"yes": "✓", "partly": "◐", "open": "○", "no": "✗"}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`tone` is yes, partly, open or no; `answer` says it in words. `differences` is None where nothing was compared; `points` are a
+    heading and a sentence each."""
+
+    tone: str
+    answer: str
+    differences: Table | None
+    points: Sequence[tuple[str, str]]
+
+    @property
+    def sign(self) -> str:
+        """The tone as a symbol, for readers without colour."""
+        return SIGNS[self.tone]
+
+
+def verdict(cell: CellReport) -> Verdict:
+    """What the metric files say."""
+    tone, answer = _answer(cell)
+    points = [("Withheld skills", _withheld(cell)), ("Score or success", _in_full(cell)), ("Cost", _cost(cell))]
+    return Verdict(tone, answer, _differences(cell), [(heading, said) for heading, said in points if said])
+
+
+def _metric(cell: CellReport) -> str:
+    return primary_metric(graded=cell.systems[0].score is not None)
+
+
+def _answer(cell: CellReport) -> tuple[str, str]:
+    """Judged by the contrast declared beforehand, and by the one with the base agent."""
+    metric = _metric(cell)
+    missing = [system for system in PRIMARY if not cell.rows_of(system)]
+    if missing:
+        return "open", f"Not answered: {words.listed(missing)} not evaluated, so there is nothing to compare."
+    row = cell.contrast(*PRIMARY, metric)
+    if row is None:
+        return "open", "Not answered: no task was played to its end by both students."
+    if _p(row) >= ALPHA:
+        return "open", "Not shown: distilled students and students of own successes are not told apart."
+    if row.difference < 0:
+        return "no", "No: distilled students do worse than students of the agent's own successes."
+    by = ", by score" if metric == "score" else ""
+    above = cell.contrast("distilled", "base", metric)
+    if above and (_p(above) >= ALPHA or above.difference <= 0):
+        return (
+            "partly",
+            f"In part{by}: better than students of own successes, not shown to be better than the base agent.",
+        )
+    return "yes", f"Yes{by}: distilled students, without hints, do better than students of the agent's own successes."
+
+
+def _differences(cell: CellReport) -> Table | None:
+    """A line a comparison that the answer rests on: the students', hints against none, the controls."""
+    metric = _metric(cell)
+    pairs = [PRIMARY, ("distilled", "base"), ("distilled", "rag"), ("rag", "base"), *CONTROLS]
+    rows = [row for pair in pairs if (row := cell.contrast(*pair, metric))]
+    if not rows:
+        return None
+    lines = [
+        [
+            f"{row.a} against {row.b}{' (primary)' if row.primary else ''}",
+            f"{words.signed(row.difference, metric)} ({words.interval(row)})",
+            words.p_value(_p(row)),
+            _meaning(row),
+        ]
+        for row in rows
+    ]
+    trained = [row.seeds for row in rows if row.a in STUDENTS]
+    seeds = f", {max(trained)} training seed{'s' * (max(trained) > 1)}" if trained else ""
+    tests = words.listed(sorted({words.TESTS[row.test] for row in rows}))
+    note = f"Points of {metric} on {rows[0].n} paired tasks{seeds}. p: {tests}; the primary contrast was declared beforehand, all others are corrected (Holm)."
+    marked = frozenset(i for i, row in enumerate(rows) if row.primary)
+    return Table("Differences", ["Difference", "Points (95 %)", "p", "Verdict"], lines, note, marked)
+
+
+def _meaning(row: ContrastRow) -> str:
+    if _p(row) >= ALPHA:
+        return "not told apart"
+    return "better" if row.difference > 0 else "worse"
+
+
+def _withheld(cell: CellReport) -> str:
+    """Successes at tasks of skills that the base model was never taught, added up over training seeds."""
+    if not cell.systems[0].withheld:
+        return ""
+    said = []
+    for system in dict.fromkeys(row.system for row in cell.systems):
+        shares = [row.skills["withheld"] for row in cell.rows_of(system)]
+        won = sum(round((share["success"] or 0.0) * share["n"]) for share in shares)
+        said.append(f"{system} {won}/{sum(share['n'] for share in shares)}")
+    return f"{', '.join(said)}."
+
+
+def _in_full(cell: CellReport) -> str:
+    """Where the score judges, whether more tasks are solved in full."""
+    row = cell.contrast(*PRIMARY, "success")
+    if row is None or _metric(cell) == "success":
+        return ""
+    solved = f"{words.signed(row.difference, 'success')} points of tasks solved in full"
+    return f"{row.a} against {row.b} is {solved} (p = {words.p_value(_p(row))}), {_meaning(row)}."
+
+
+def _cost(cell: CellReport) -> str:
+    """Billed tokens an episode, and when what the student cost is paid back."""
+    order = [system for system in ("distilled", "rag", "sft", "base") if cell.rows_of(system)]
+    said = ", ".join(
+        f"{system} {words.count(fmean(row.tokens_per_episode for row in cell.rows_of(system)))}" for system in order
+    )
+    text = f"Tokens an episode: {said}." if order else ""
+    if cell.contrast("distilled", "rag", "tokens") is None or cell.funnel is None:
+        return text
+    even = break_even(cell)
+    if even is None:
+        return f"{text} Against hints none are saved, so teaching is not paid back."
+    return f"{text} Teaching is paid back against hints after {words.count(even)} episodes."
+
+
+def _p(row: ContrastRow) -> float:
+    return row.p_value if row.p_holm is None else row.p_holm
