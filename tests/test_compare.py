@@ -96,7 +96,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         run("git", "config", "user.name", "test")
         run("dvc", "init", "-q")
         Path(".gitignore").write_text("/.dvc/cache\n")
-        save_state({"hints": {"k": 3, "per": [1, 2]}}, played("base", puts), played("rag", puts))
+        shop = {"panels": {"webshop": {"seed": 7, "sizes": {"test": 60}}}}
+        save_state({"hints": {"k": 3, "per": [1, 2]}, **shop}, played("base", puts), played("rag", puts))
         commit("first")
         save_state({"hints": {"k": 1, "per": [1, 2]}}, played("base", puts), played("rag", always), code="2")
         save_experiment("k1")
@@ -133,13 +134,18 @@ def test_experiments_of_head_stand_beside_it_with_figures_settings_stages_and_wh
     assert "figure HEAD k1" in found
     assert "alfworld_react base success 50.0 % 50.0 %" in found
     assert "alfworld_react rag success 50.0 % 100.0 %" in found
-    assert found[found.index("setting that differs HEAD k1") + 1 :][:2] == ["hints.k 3 1", ""]
+    assert found[found.index("setting that differs HEAD k1") + 1 :][:3] == [
+        "hints.k 3 1",
+        "panels there \N{EN DASH}",
+        "",
+    ]
     told = " ".join(found[found.index("k1 against HEAD") :])
     assert "ran anew: evaluate@rag" in told and "ran anew and made the same: hints" in told
     assert "code that differs: stages/hinting" in told
     # Six tasks won and none lost: p = 2 / 2^6 = 0.031; of three figures (success, tokens, withheld) two moved, Holm makes it 0.094.
     assert "rag success: 50.0 % to 100.0 %, +50.0 (" in told
-    assert "12 tasks, 6 tasks won and 0 lost, p 0.094: within noise" in told
+    assert "12 tasks, 6 won and 0 lost, p 0.094: within noise" in told
+    assert "0 of 3 figures moved beyond noise" in told
     assert "not moved: alfworld_react (base)" in told
 
 

@@ -10,6 +10,7 @@ moved. A figure is paired over the tasks of the reported panel, all of them unde
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
@@ -87,14 +88,30 @@ def shown(figure: str, value: float, graded: bool) -> str:
 
 
 def setting_lines(revisions: Sequence[Revision]) -> dict[str, list[str]]:
-    """The settings that are not the same in all states, a column a state."""
-    names = dict.fromkeys(name for revision in revisions for name in revision.settings)
-    columns = {name: [_plain(revision.settings, name) for revision in revisions] for name in names}
-    return {name: values for name, values in columns.items() if len(set(values)) > 1}
+    """The settings that are not the same in all states, a column a state. A section that a state lacks is one line."""
+    found: dict[str, list[str]] = {}
+    for name in dict.fromkeys(name for revision in revisions for name in revision.settings):
+        line = next((part for part in _parts(name) if not all(_has(revision, part) for revision in revisions)), name)
+        values = [_plain(revision, line) for revision in revisions]
+        if len(set(values)) > 1:
+            found[line] = values
+    return found
 
 
-def _plain(settings: Mapping[str, Any], name: str) -> str:
-    return json.dumps(settings[name], ensure_ascii=False) if name in settings else DASH
+def _parts(name: str) -> list[str]:
+    """A dotted name's sections, the outermost first, and itself."""
+    keys = name.split(".")
+    return [".".join(keys[:n]) for n in range(1, len(keys) + 1)]
+
+
+def _has(revision: Revision, name: str) -> bool:
+    return name in revision.settings or any(known.startswith(f"{name}.") for known in revision.settings)
+
+
+def _plain(revision: Revision, name: str) -> str:
+    if name in revision.settings:
+        return json.dumps(revision.settings[name], ensure_ascii=False)
+    return "there" if _has(revision, name) else DASH
 
 
 def show_table(console: Console, title: str, revisions: Sequence[Revision], lines: Mapping[str, list[str]]) -> None:
@@ -146,6 +163,12 @@ def stages_said(stages: StageDifferences, settings_differ: bool) -> list[str]:
 def systems_said(systems: Sequence[SystemDifference]) -> list[str]:
     """Which figures moved, and whether beyond noise; then what did not, and what cannot be paired."""
     lines = [figure_said(one, row) for one in systems for row in one.rows if row.difference]
+    figures = [row for one in systems for row in one.rows]
+    if figures:
+        beyond = sum(is_beyond(row) for row in figures)
+        lines.append(
+            f"{beyond} of {len(figures)} figures moved beyond noise: p < {NOISE} after Holm's correction over all of them"
+        )
     same = [one for one in systems if not one.reason and not any(row.difference for row in one.rows)]
     lines += [f"not moved: {named(same)}"] if same else []
     reasons: dict[str, list[SystemDifference]] = {}
@@ -162,14 +185,17 @@ def named(systems: Sequence[SystemDifference]) -> str:
     return ", ".join(f"{cell} ({', '.join(names)})" for cell, names in by_cell.items())
 
 
-def figure_said(system: SystemDifference, row: ContrastRow) -> str:
+def is_beyond(row: ContrastRow) -> bool:
+    """Whether a figure moved beyond noise."""
+    return (row.p_value if row.p_holm is None else row.p_holm) < NOISE
+
+
+def figure_said(system: SystemDifference, found: ContrastRow) -> str:
     """One figure that moved: from what to what, by how much, how surely."""
-    unit = "success" if row.metric == "withheld" else row.metric
-    p = row.p_value if row.p_holm is None else row.p_holm
-    verdict = "beyond noise" if p < NOISE else "within noise"
-    by = f"{signed(row.difference, unit)} ({interval(row)})"
-    alone = "" if row.only_a is None else f", {row.only_a} tasks won and {row.only_b} lost"
+    row = dataclasses.replace(found, metric="success") if found.metric == "withheld" else found
+    by = f"{signed(row.difference, row.metric)} ({interval(row)})"
+    alone = "" if row.only_a is None else f", {row.only_a} won and {row.only_b} lost"
     return (
-        f"{system.cell} {system.system} {row.metric}: {mean(row.mean_b, unit)} to {mean(row.mean_a, unit)}, {by}; "
-        f"{row.n} tasks{alone}, p {p_value(p)}: {verdict}"
+        f"{system.cell} {system.system} {found.metric}: {mean(row.mean_b, row.metric)} to {mean(row.mean_a, row.metric)}, {by}; "
+        f"{row.n} tasks{alone}, p {p_value(row.p_holm)}: {'beyond' if is_beyond(row) else 'within'} noise"
     )
