@@ -1,99 +1,62 @@
-"""The report shows what the metric files say, whatever of it is missing, and the same bytes each time."""
+"""The report shows what the metric files and episodes say, whatever of it is missing, and the same bytes each time."""
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import gzip
 import itertools
 import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
+import polars as pl
 import pytest
-from fake_study import SHA, TASKS, broken, entry, hint, lesson, run
+from fake_study import SHA, broken, run
+from made_report import CELL, EVIL, STUDY, at_the_root, funnel, hostile, known, system, whole_study, write_study
 
-from stages import metrics, report
-from stages.core.records import Episode
+from stages import report
 from stages.reporting import cells, tables, words
 from stages.reporting.cells import CellReport
-from stages.stats.contrasts import contrast_rows
-from stages.stats.funnel import FunnelRow, LessonSet, funnel_row
-from stages.stats.systems import Panel, Study, system_row
-
-STUDY = Study(withheld=("heat",), strength="full", panel_source="generated")
-
-
-def known(task: str, category: str) -> bool:
-    return category == "put"
-
-
-def everything(task: str, category: str) -> bool:
-    return True
-
-
-def funnel() -> FunnelRow:
-    arms = {
-        "sft": LessonSet([lesson("sft", "put-1", "put")], {"leak": {"checked": 1, "failed": 0}}, {}),
-        "distilled": LessonSet(
-            [lesson("distilled", task, category) for task, category in TASKS],
-            {"leak": {"checked": 12, "failed": 0}},
-            {"too many refusals": 3},
-        ),
-    }
-    panel = Panel(SHA["train"], frozenset(task for task, _ in TASKS))
-    plays = run("base", known, "train"), run("rag", everything, "train", hint_ids=["b1"])
-    return funnel_row(panel, *plays, [hint(0, "unused_action")], [entry(1, ["h0"])], arms, STUDY, 2)
-
-
-def write_metrics(folder: Path, runs: list[list[Episode]], ways: list[FunnelRow], study: Study = STUDY) -> None:
-    by_panel = {panel: [r for r in runs if r[0].panel == panel] for panel in ("dev", "test")}
-    contrasts = [row for found in by_panel.values() for row in contrast_rows(found, 200, 3)]
-    metrics.write_all(folder, [system_row(r, study, "c0ffee") for r in runs], contrasts, ways, "test")
-
-
-def whole_study() -> list[list[Episode]]:
-    return [
-        run(
-            system,
-            everything if system in ("rag", "distilled") else known,
-            panel,
-            retrieve_tokens=50 * (system == "rag"),
-        )
-        for panel in ("dev", "test")
-        for system in ("distilled", "base", "sft", "rag")
-    ]
+from stages.reporting.verdict import Verdict, verdict
+from stages.stats.systems import Study
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    write_metrics(tmp_path / "metrics", whole_study(), [funnel()])
+    write_study(tmp_path, whole_study(), [funnel()])
     return at_the_root(tmp_path, monkeypatch)
-
-
-def at_the_root(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder as the project's root, where the stage is started."""
-    monkeypatch.chdir(folder)
-    monkeypatch.setattr("sys.argv", ["report"])
-    (folder / "dvc.yaml").touch()
-    return folder
 
 
 def cell_of(folder: Path) -> CellReport:
     return report.read_cells(folder / "metrics")[0]
 
 
+def text_of(name: str) -> str:
+    return Path("report", name).read_text(encoding="utf-8")
+
+
+def set_of(name: str) -> dict[str, Any]:
+    """A set of episodes as the browser unpacks it."""
+    found = re.fullmatch(r'receiveEpisodes\("([^"]+)","([^"]+)"\);\n', text_of(f"episodes/{name}.js"))
+    assert found and found[1] == name
+    content: dict[str, Any] = json.loads(gzip.decompress(base64.b64decode(found[2])))
+    return content
+
+
 def test_figures_of_official_tasks_are_not_called_generated(tmp_path: Path) -> None:
     for source, said in (("generated", True), ("official (json_2.1.2; 134 valid_unseen)", False)):
-        study = dataclasses.replace(STUDY, panel_source=source)
-        write_metrics(tmp_path / "metrics", whole_study(), [funnel()], study)
-        assert ("not ALFWorld benchmark numbers" in " ".join(cells.notes(cell_of(tmp_path)))) == said
-        assert source in {line[3] for line in tables.panels([cell_of(tmp_path)]).lines}
+        write_study(tmp_path, whole_study(), [funnel()], dataclasses.replace(STUDY, panel_source=source))
+        assert ("not ALFWorld benchmark numbers" in cells.warning([cell_of(tmp_path)])) == said
+        assert source in {line[2] for line in tables.panels([cell_of(tmp_path)]).lines}
 
 
 class Page(HTMLParser):
     """Ids, tag balance and addresses of a page."""
 
-    VOID = frozenset({"meta", "br", "link", "img", "path", "rect", "use", "line", "circle"})
+    VOID = frozenset({"meta", "br", "link", "img", "path", "rect", "use", "line", "circle", "input"})
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -118,15 +81,17 @@ class Page(HTMLParser):
             assert self.open.pop() == tag
 
 
-def test_the_page_holds_the_figures_and_needs_nothing_else(folder: Path) -> None:
+def test_the_pages_hold_the_figures_and_need_nothing_from_elsewhere(folder: Path) -> None:
     assert report.main() == 0
-    text = (folder / "report/index.html").read_text(encoding="utf-8")
-    page = Page(text)
-    assert page.open == []
-    assert len(set(page.ids)) == len(page.ids)
-    assert all(address.startswith("#") for address in page.addresses)
+    for name in ("index.html", "episodes.html"):
+        page = Page(text_of(name))
+        assert page.open == []
+        assert len(set(page.ids)) == len(page.ids)
+        files = {address.partition("#")[0] for address in page.addresses} - {""}
+        assert all((folder / "report" / file).is_file() for file in files)
+    text = text_of("index.html")
     assert "<script" not in text and "@import" not in text
-    assert text.count("<svg") == 5
+    assert text.count("<svg") == 6
     assert "currentColor" in text and "#010203" not in text
     for said in (
         "must not be compared with published ones",
@@ -136,30 +101,32 @@ def test_the_page_holds_the_figures_and_needs_nothing_else(folder: Path) -> None
         SHA["test"],
         SHA["train"],
         "c0ffee",
-        f"distilled {words.DASH} sft (primary)",
+        f"distilled {words.MINUS} sft (primary)",
         "0 of 12 failed",
         "distilled: 3 too many refusals",
     ):
         assert said in text, said
 
 
-def test_the_same_metrics_give_the_same_bytes(folder: Path) -> None:
+def test_the_same_inputs_give_the_same_bytes_and_nothing_old_stays(folder: Path) -> None:
     report.main()
     first = {p: p.read_bytes() for p in (folder / "report").rglob("*.*")}
+    (folder / "report/figures/of_another_study.svg").touch()
     report.main()
     assert first == {p: p.read_bytes() for p in (folder / "report").rglob("*.*")}
     assert not any(re.search(rb"\b20\d\d-\d\d-\d\d", content) for content in first.values())
 
 
-def test_markdown_tables_are_even_and_their_figures_exist(folder: Path) -> None:
+def test_the_markdown_is_two_pages_of_even_tables(folder: Path) -> None:
     report.main()
-    lines = (folder / "report/report.md").read_text(encoding="utf-8").splitlines()
+    lines = text_of("report.md").splitlines()
+    assert len(lines) <= 60
     for before, line in itertools.pairwise(lines):
         if before.startswith("|") and line.startswith("|"):
             assert before.count("|") == line.count("|")
-    linked = [m.group(1) for line in lines if (m := re.search(r"\]\((figures/.*?)\)", line))]
-    assert len(linked) == 5
-    assert all((folder / "report" / path).read_text(encoding="utf-8").startswith("<svg") for path in linked)
+    assert any(
+        re.match(r"\| distilled against sft \(primary\) \| \+50\.0 \(.* to .*\) \| 0\.031 \| better", x) for x in lines
+    )
 
 
 def test_systems_stand_in_the_reports_order_with_their_figures(folder: Path) -> None:
@@ -167,11 +134,15 @@ def test_systems_stand_in_the_reports_order_with_their_figures(folder: Path) -> 
     table = tables.headline(cell, cell.systems)
     assert [line[0] for line in table.lines] == ["base agent", "with hints (rag)", "own successes (sft)", "distilled"]
     rag = dict(zip(table.columns, table.lines[1], strict=True))
-    assert rag["Success"] == "100.0 %"
-    assert rag["Known skills"] == rag["Withheld skills (full)"] == "6/6 (100 %)"
-    assert (rag["Tokens an episode"], rag["of these retrieval"], rag["Tokens a success"]) == ("310", "50", "310")
-    assert (rag["Computed tokens"], rag["Refused"]) == ("130", "50.0 %")
-    assert table.lines[0][table.columns.index("Withheld skills (full)")] == "0/6 (0 %)"
+    assert rag["Solved (95 %)"] == f"100.0 % (76{words.DASH}100)"
+    assert rag["Known skills"] == rag["Withheld skills"] == "6/6" and rag["Tokens an episode"] == "310"
+    took = {line[0]: line[2] for line in tables.effort(cell, cell.systems).lines}
+    assert (took["Tokens for the choice of hints"], took["Tokens a success"], took["Tasks counted"]) == (
+        "50",
+        "310",
+        "12",
+    )
+    assert (took["Computed tokens an episode"], took["Refused turns"]) == ("130", "50.0 %")
 
 
 def test_the_primary_contrast_is_marked_and_comes_first(folder: Path) -> None:
@@ -179,70 +150,148 @@ def test_the_primary_contrast_is_marked_and_comes_first(folder: Path) -> None:
     table = tables.contrasts_by_metric(cell.contrasts)[0]
     (marked,) = table.marked
     line = dict(zip(table.columns, table.lines[marked], strict=True))
-    assert (line["Contrast"], line["Difference"], line["p"], line["Holm p"]) == (
-        f"distilled {words.DASH} sft (primary)",
-        "+50.0",
-        "0.031",
-        words.DASH,
+    assert line["Contrast"] == f"distilled {words.MINUS} sft (primary)"
+    assert line["Difference (95 %)"].startswith("+50.0 (")
+    assert (line["p"], line["Holm p"], line["Only one solved"]) == ("0.031", words.DASH, "6 : 0")
+    found = verdict(cell).differences
+    assert found and found.marked == {0} and found.lines[0][2:] == ["0.031", "better"]
+    assert "12 paired tasks, 1 training seed" in found.note
+
+
+def judged(tmp_path: Path, names: tuple[str, ...], study: Study = STUDY) -> Verdict:
+    write_study(tmp_path, [system(name) for name in names], [], study)
+    return verdict(cell_of(tmp_path))
+
+
+def test_the_answer_follows_from_the_primary_contrast(tmp_path: Path) -> None:
+    found = judged(tmp_path, ("base", "rag", "sft", "distilled"))
+    assert (found.tone, found.sign) == ("partly", "◐")  # Holm leaves the difference to base in doubt
+    write_study(tmp_path, [run("sft", lambda t, c: True), run("distilled", known)], [])
+    assert verdict(cell_of(tmp_path)).tone == "no"
+    write_study(tmp_path, [run("sft", known), run("distilled", known)], [])
+    assert verdict(cell_of(tmp_path)).answer.startswith("Not shown")
+    write_study(tmp_path, [run("sft", known), system("distilled")], [])
+    assert verdict(cell_of(tmp_path)).answer.startswith("Yes: distilled")
+    write_study(tmp_path, [run("sft", known), system("distilled")], [], dataclasses.replace(STUDY, graded=True))
+    graded = verdict(cell_of(tmp_path))
+    assert (
+        graded.answer.startswith("Yes, by score") and "+50.0 points of success" in dict(graded.points)["Solved in full"]
     )
-    assert (line["Only first"], line["Only second"], line["Tasks"]) == ("6", "0", "12")
-    said = cells.findings(cell)
-    assert said[0].startswith(
-        "Primary contrast: distilled against own successes (sft), success: 100.0 % against 50.0 %"
-    )
-    assert "exact McNemar p = 0.031; 12 tasks" in said[0]
-    assert any("50 fewer billed tokens an episode" in sentence for sentence in said)
+
+
+@pytest.mark.parametrize("names", [("base",), ("base", "rag"), ("base", "rag", "distilled"), ("base", "sft"), ("sft",)])
+def test_a_report_with_systems_missing_says_what_it_cannot_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]
+) -> None:
+    at_the_root(tmp_path, monkeypatch)
+    found = judged(tmp_path, names)
+    assert found.tone == "open" and "not evaluated" in found.answer
+    assert report.main() == 0
+    assert found.answer in text_of("index.html") and found.answer in text_of("report.md")
+    assert [column["key"] for column in set_of(f"{CELL}.test")["columns"]] == list(names)
+    assert not Path(f"report/episodes/{CELL}.train.js").exists()
 
 
 def test_break_even_divides_what_was_spent_by_what_is_saved(folder: Path) -> None:
-    teacher, lessons, epochs, saved = 12 * 260, 12 * 50, 2, 50
+    teacher, lessons, epochs, saved = 12 * 310, 12 * 50, 2, 50
     assert cells.break_even(cell_of(folder)) == pytest.approx((teacher + lessons * epochs) / saved)
+    assert "paid back against hints after 98 episodes" in dict(verdict(cell_of(folder)).points)["Cost"]
 
 
 def test_the_funnels_stations_follow_its_counts() -> None:
     assert [(name, number) for name, number, _ in tables.way(funnel())] == [
         ("Episodes", "12"),
         ("Failures", "6"),
-        ("Hints", "1"),
+        ("Hints", "2"),
         ("Bank", "1"),
         ("Teacher successes", "12"),
         ("Lessons, sft", "1"),
         ("Lessons, distilled", "12"),
     ]
-    assert tables.rules(funnel()).lines == [["unused_action", "1", "12", "100.0 %"]]
+    assert tables.rules(funnel()).lines == [["refused", "1", "12/12"], ["unused_action", "1", "12/12"]]
 
 
-def test_one_system_alone_and_no_funnel_make_a_report_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_episodes_stand_side_by_side_and_lessons_lead_back_to_failures(folder: Path) -> None:
+    report.main()
+    played = set_of(f"{CELL}.test")
+    columns = {column["key"]: column["episodes"] for column in played["columns"]}
+    at = [task["id"] for task in played["tasks"]].index("heat-0")
+    assert played["tasks"][at] | {"opening": ""} == {
+        **{"id": "heat-0", "category": "heat", "skill": "withheld", "goal": "put it there", "opening": ""}
+    }
+    assert [columns[key][at]["outcome"] for key in ("base", "rag")] == ["failed", "solved"]
+    assert columns["rag"][at]["hints"] == [["b1", "Heat it.", 2]]
+    assert columns["rag"][at]["turns"][1] == {"thought": "It must be hot.", "action": "heat", "seen": "It is hot."}
+    assert columns["base"][at]["turns"][1]["refused"] == 1
+
+    train = set_of(f"{CELL}.train")
+    taught = next(x for x in train["lessons"] if x["arm"] == "distilled" and x["task"] == "heat-0")
+    assert (taught["from"], taught["students"], taught["entries"]) == ("teacher", ["distilled_s0"], ["b1"])
+    sources = [train["hints"][name] for name in train["entries"]["b1"]["hints"]]
+    assert [source["task"] for source in sources] == ["heat-0", "heat-1"]
+    [own] = [x for x in train["lessons"] if x["arm"] == "sft"]
+    assert (own["from"], own["entries"]) == ("base", [])
+
+
+def test_one_system_alone_makes_a_report_that_claims_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     at_the_root(tmp_path, monkeypatch)
-    write_metrics(tmp_path / "metrics", [run("base", lambda t, c: False)], [], Study())
+    write_study(tmp_path, [run("base", lambda t, c: False)], [], Study())
     assert report.main() == 0
-    text = (tmp_path / "report/index.html").read_text(encoding="utf-8")
+    text = text_of("index.html")
     assert text.count("<svg") == 3
     assert "No skill was withheld" in text
-    assert "distilled" not in re.sub(r"<style>.*?</style>", "", text, flags=re.S)
-    assert "Paired contrasts" not in text and "Findings" not in text and "benchmark" not in text
+    assert "Paired contrasts" not in text and "benchmark" not in text and "Lesson gates" not in text
 
 
 def test_seeds_are_told_apart_and_weaker_evidence_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     at_the_root(tmp_path, monkeypatch)
     runs = [run(arm, known, seed=seed) for arm in ("sft", "distilled") for seed in (0, 1)]
-    write_metrics(tmp_path / "metrics", runs, [], dataclasses.replace(STUDY, strength="hinted_only"))
+    write_study(tmp_path, runs, [], dataclasses.replace(STUDY, strength="hinted_only"))
     assert report.main() == 0
-    text = (tmp_path / "report/report.md").read_text(encoding="utf-8")
-    assert "distilled, seed 1" in text
+    text = text_of("report.md")
+    assert "distilled, seed 1" in text and "2 training seeds" in text and "sign-flip permutation" in text
     assert "only together with their hint, which is weaker evidence" in text
-    assert "Withheld skills (hinted_only)" in text
-    assert "Seeds" in text and "sign-flip permutation" in text
+    assert "Withheld skills (hinted\\_only)" in text or "Withheld skills (hinted_only)" in text
+    assert [column["key"] for column in set_of(f"{CELL}.test")["columns"]] == [
+        *("sft_s0", "sft_s1", "distilled_s0", "distilled_s1")
+    ]
 
 
-def test_machine_failures_are_told_and_text_is_escaped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_machine_failures_are_told_and_are_no_failures_of_the_agent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     at_the_root(tmp_path, monkeypatch)
-    episodes = run("base", known, model="<b>tiny</b>")
-    write_metrics(tmp_path / "metrics", [[broken(episodes[0]), *episodes[1:]]], [])
+    first, *others = run("base", known)
+    write_study(tmp_path, [[dataclasses.replace(broken(first), opening="", turns=[]), *others], system("rag")], [])
     assert report.main() == 0
-    text = (tmp_path / "report/index.html").read_text(encoding="utf-8")
-    assert "Machine failures, left out of all figures: base 1." in text
-    assert "&lt;b&gt;tiny&lt;/b&gt;" in text and "<b>tiny" not in text
+    assert "Machine failures, left out of all figures: base agent 1." in text_of("index.html")
+    found = set_of(f"{CELL}.test")
+    assert found["columns"][0]["episodes"][0]["outcome"] == "machine"
+    assert found["columns"][0]["episodes"][0]["stop"] == "engine down"
+    assert found["tasks"][0]["opening"] == "You are in a room."
+
+
+def test_whatever_a_model_wrote_is_shown_as_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_the_root(tmp_path, monkeypatch)
+    write_study(tmp_path, [hostile("base"), hostile("rag")], [])
+    assert report.main() == 0
+    for file in Path("report").rglob("*.*"):
+        text = file.read_text(encoding="utf-8")
+        assert "\x1b" not in text and "<script>alert" not in text and "<img" not in text, file
+    assert "&lt;script&gt;alert" in text_of("index.html")
+    assert r"&lt;script>alert('no')&lt;/script>" in text_of("report.md") and r"\`x\` \[a\](b)" in text_of("report.md")
+    turn = set_of(f"{CELL}.test")["columns"][0]["episodes"][0]["turns"][0]
+    assert turn["seen"] == turn["action"] == EVIL.replace("\x1b", "\N{REPLACEMENT CHARACTER}")
+
+
+def test_model_names_are_for_people_and_stand_in_full_under_provenance(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_the_root(tmp_path, monkeypatch)
+    write_study(tmp_path, [run("base", known, model="smol@1a2b"), run("sft", known, model="smol@1a2b+3c4d")], [])
+    assert report.main() == 0
+    assert "Model: smol. Engine: cpu." in text_of("report.md") and "3c4d" not in text_of("report.md")
+    assert "smol@1a2b+3c4d" in text_of("index.html").partition('id="provenance"')[2]
 
 
 def test_unusable_metric_files_end_in_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -261,6 +310,46 @@ def test_unusable_metric_files_end_in_one_line(folder: Path, capsys: pytest.Capt
     assert report.main() == 1
     assert "systems.json: No such file or directory; run `dvc repro metrics`" in capsys.readouterr().err
     assert not (folder / "report").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (f"evals/{CELL}_rag/test.parquet", "no such file; run `dvc repro` (or `dvc checkout`)"),
+        (f"teacher/{CELL}/episodes.parquet", "no such file; run `dvc repro` (or `dvc checkout`)"),
+        (f"hints/{CELL}/bank.parquet", "no such file; run `dvc repro` (or `dvc checkout`)"),
+        (f"students/{CELL}_sft_s0/curve.jsonl", "No such file or directory; run `dvc repro` (or `dvc checkout`)"),
+    ],
+)
+def test_a_missing_file_is_named_with_what_to_do(
+    folder: Path, capsys: pytest.CaptureFixture[str], name: str, message: str
+) -> None:
+    assert report.main() == 0
+    before = text_of("index.html")
+    (folder / "data" / name).unlink()
+    assert report.main() == 1
+    said = capsys.readouterr().err
+    assert f"data/{name}: {message}" in said and said.count("\n") == 1
+    assert text_of("index.html") == before
+
+
+def test_a_file_of_another_form_or_run_is_named_with_what_to_do(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = folder / "data/evals" / f"{CELL}_rag" / "test.parquet"
+    frame = pl.read_parquet(path)
+    for changed, message in (
+        (frame.drop("turns"), "not a table of Episode records; columns that differ: ['turns']; run `dvc repro`"),
+        (frame.with_columns(schema_version=pl.lit(9)), "schema_version [9] found, 1 expected; rerun the stage"),
+        (frame.with_columns(panel_sha256=pl.lit("f00")), "episodes of panel f00, but the metrics count"),
+    ):
+        changed.cast({"schema_version": pl.Int64}).write_parquet(path)
+        assert report.main() == 1
+        assert f"test.parquet: {message}" in capsys.readouterr().err
+    (folder / f"data/students/{CELL}_sft_s0/curve.jsonl").write_text('{"step": 1}\n')
+    frame.write_parquet(path)
+    assert report.main() == 1
+    assert "curve.jsonl: not a learning curve" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

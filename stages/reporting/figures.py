@@ -198,10 +198,15 @@ def _rows(labels: Sequence[str], height: float = 0.42, extra: float = 0.0) -> tu
     """Axes with a named line each, the first on top. `height` of a line and `extra` room above are in inches."""
     figure = Figure(figsize=(WIDTH, 0.75 + extra + height * len(labels)), layout="constrained")
     axes = figure.add_subplot()
-    axes.set_yticks(range(len(labels)), list(map(visible, labels)))
+    axes.set_yticks(range(len(labels)), list(map(_label, labels)))
     axes.set_ylim(len(labels) - 0.5, -0.6)
     axes.grid(visible=False, axis="y")
     return figure, axes
+
+
+def _label(text: str) -> str:
+    """At most 30 characters a line, so that there is room for the figure."""
+    return "\n".join(line if len(line) <= 30 else f"{line[:29]}…" for line in visible(text).split("\n"))
 
 
 def _percent_axis(axes: Axes, title: str) -> None:

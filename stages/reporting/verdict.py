@@ -36,7 +36,7 @@ class Verdict:
 def verdict(cell: CellReport) -> Verdict:
     """What the metric files say."""
     tone, answer = _answer(cell)
-    points = [("Withheld skills", _withheld(cell)), ("Score or success", _in_full(cell)), ("Cost", _cost(cell))]
+    points = [("Withheld skills", _withheld(cell)), ("Solved in full", _in_full(cell)), ("Cost", _cost(cell))]
     return Verdict(tone, answer, _differences(cell), [(heading, said) for heading, said in points if said])
 
 
@@ -114,8 +114,9 @@ def _in_full(cell: CellReport) -> str:
     row = cell.contrast(*PRIMARY, "success")
     if row is None or _metric(cell) == "success":
         return ""
-    solved = f"{words.signed(row.difference, 'success')} points of tasks solved in full"
-    return f"{row.a} against {row.b} is {solved} (p = {words.p_value(_p(row))}), {_meaning(row)}."
+    points = words.signed(row.difference, "success")
+    p = words.p_value(_p(row))
+    return f"{row.a} against {row.b} {points} points of success (p {p if p.startswith('<') else f'= {p}'}), {_meaning(row)}."
 
 
 def _cost(cell: CellReport) -> str:

@@ -62,7 +62,8 @@ function choice(title, name, options, value) {
     const word = option === "" ? "any" : (OUTCOMES[option]?.word ?? option);
     return el("option", { value: option, selected: option === value }, word);
   });
-  return el("label", {}, title, el("select", { name }, ...shown));
+  const of = name.startsWith("is.") ? `outcome of ${title}` : null;
+  return el("label", {}, title, el("select", { name, "aria-label": of }, ...shown));
 }
 
 function search() {
