@@ -119,8 +119,8 @@ def record_system(
     if known:
         runs.join_study(store, known, study)
         return known, None
-    wanted = inputs.sample.get(contender.cell, ())
-    played = [episode for episode in traces.episodes(contender) if episode.task_id in wanted]
+    by_task = {episode.task_id: episode for episode in traces.episodes(contender)}
+    played = [by_task[task] for task in inputs.sample.get(contender.cell, ()) if task in by_task]
     run = runs.create_system(store, key, contender, inputs.lock, study)
     runs.write_system(store, run, contender, inputs.lock)
     traces.write_traces(store, run, played)

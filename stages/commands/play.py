@@ -2,6 +2,7 @@
 
     python -m stages play --env alfworld --task 3
     python -m stages play --env alfworld --panel test --task 3 --system distilled
+    python -m stages play --model models:/hintdistill-alfworld-react-distilled@champion
     python -m stages play --env webshop --site http://127.0.0.1:3000 --task 0
 
 Nothing is recorded.
@@ -11,9 +12,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.text import Text
@@ -32,6 +34,9 @@ from stages.viewing.episodes import failures_behind
 from stages.viewing.pages import hint_rows, parts_of, task_rows, verdict
 from stages.viewing.terminal import labelled, open_console, plain, say
 
+if TYPE_CHECKING:  # it brings torch along
+    from stages.runner.study import System
+
 DATA = Path("data")
 _HELP = "Type an action; ? lists what is admissible, Tab completes it, quit or Ctrl-D ends."
 
@@ -47,12 +52,15 @@ def add_parser(commands: Any) -> None:
         help="play a task in the terminal, or watch an agent play it",
         description="Play a task yourself, or with --system watch an agent play it. Nothing is recorded.",
     )
-    parser.add_argument("--env", required=True, choices=plugins.names("envs"))
+    parser.add_argument("--env", choices=plugins.names("envs"), help="needed but with --model, which knows its own")
     parser.add_argument("--panel", default="dev", help="train, dev, test or test_seen (default: dev)")
     parser.add_argument("--task", default="0", help="place in the panel, from 0, or a task id (default: 0)")
     parser.add_argument("--hints", action="store_true", help="show the hints that the system rag would be shown")
     parser.add_argument(
         "--system", help="who plays instead of you: base, rag, constant, random, sft or distilled", metavar="NAME"
+    )
+    parser.add_argument(
+        "--model", metavar="models:/NAME@champion", help="a registered student plays, from MLflow's registry"
     )
     parser.add_argument("--agent", choices=plugins.names("agents"), help="whose bank or student (default: the cell's)")
     parser.add_argument("--seed", type=int, default=0, help="the student's training seed (default: 0)")
@@ -71,30 +79,60 @@ def run(args: argparse.Namespace) -> int:
     broken.
     """
     settings, console = load(), open_console()
+    if args.model:
+        with tempfile.TemporaryDirectory() as folder:
+            cell, system = _registered(args, Path(folder))
+            return _watch(console, settings, cell, system, args)
+    if not args.env:
+        raise PlayError("say what to play in: --env, or --model for a registered student")
     agent = args.agent or _agent_of(settings, args.env)
-    if args.site:
-        (task, make_env), panel_sha256 = _on_site(args), ""
-    else:
-        root = DATA / "panels" / args.env
-        tasks, panel_sha256 = load_panel(root, args.panel)
-        task = pick(tasks, args.panel, args.task)
-
-        def make_env() -> Environment:
-            return make(args.env, root)
-
-    say(console, labelled(task_rows(task)))
     if args.system:
-        from stages.commands.watch import watch  # brings torch along, which a person's game does without
+        from stages.evaluate import system_of  # brings torch along, which a person's game does without
 
-        return watch(
-            console, settings, Cell(f"{task.env}_{agent}"), args.system, args.seed, task, panel_sha256, make_env
-        )
+        cell = Cell(f"{args.env}_{agent}")
+        return _watch(console, settings, cell, system_of(cell, args.system, args.seed), args)
+    task, make_env, _ = _game(args, args.env)
+    say(console, labelled(task_rows(task)))
     if args.hints:
         bank = read(DATA / "hints" / f"{task.env}_{agent}" / "bank.parquet", BankEntry)
         hints = Retriever("rag", bank, settings.hints.k, 0).retrieve(task.task_id, task.category)
         say(console, labelled(hint_rows(hints.entry_ids, hints.texts, failures_behind(task.env, agent))))
     play(console, make_env(), task)
     return 0
+
+
+def _game(args: argparse.Namespace, env: str) -> tuple[Task, Callable[[], Environment], str]:
+    """The task that is asked for, what makes its environment, and its panel's hash, which a site's goal has none of."""
+    if args.site:
+        return *_on_site(args, env), ""
+    root = DATA / "panels" / env
+    tasks, panel_sha256 = load_panel(root, args.panel)
+    return pick(tasks, args.panel, args.task), lambda: make(env, root), panel_sha256
+
+
+def _watch(console: Console, settings: Settings, cell: Cell, system: System, args: argparse.Namespace) -> int:
+    from stages.commands.watch import watch
+
+    task, make_env, panel_sha256 = _game(args, cell.env)
+    say(console, labelled(task_rows(task)))
+    return watch(console, settings, cell, system, task, panel_sha256, make_env)
+
+
+def _registered(args: argparse.Namespace, folder: Path) -> tuple[Cell, System]:
+    """The registered student that is asked for, and its cell. Raises `PlayError` where it adapts another model than the one here."""
+    from stages.runner.study import System, model_id
+    from stages.tracking.models import fetch  # brings mlflow along
+
+    student = fetch(args.model, folder)
+    if args.system or args.env not in (None, student.env) or args.agent not in (None, student.agent):
+        raise PlayError(
+            f"{args.model} is a {student.arm} student of {student.env} and {student.agent}: leave out --system, --env and --agent"
+        )
+    if student.base != model_id(None):
+        raise PlayError(
+            f"{args.model} adapts {student.base}, and data/base/model is {model_id(None)}; check out the study that it is of"
+        )
+    return Cell(f"{student.env}_{student.agent}"), System(student.arm, adapter=student.folder, seed=student.seed)
 
 
 def play(console: Console, env: Environment, task: Task) -> None:
@@ -176,9 +214,9 @@ def _agent_of(settings: Settings, env: str) -> str:
     return agents[0]
 
 
-def _on_site(args: argparse.Namespace) -> tuple[Task, Callable[[], Environment]]:
+def _on_site(args: argparse.Namespace, env: str) -> tuple[Task, Callable[[], Environment]]:
     """A site's goal as a task. The hints for it are those of its department, which only the panel's task of that goal tells."""
-    if args.env != "webshop" or not args.task.isdecimal():
+    if env != "webshop" or not args.task.isdecimal():
         raise PlayError("--site is for --env webshop, with the number of one of the site's goals as --task")
     try:
         shop = RemoteShop(args.site)
@@ -187,7 +225,7 @@ def _on_site(args: argparse.Namespace) -> tuple[Task, Callable[[], Environment]]
     session = f"fixed_{args.task}"
     goal, category = shop.instruction(session), "unknown"
     if args.hints or args.system == "rag":
-        tasks, _ = load_panel(DATA / "panels" / args.env, args.panel)
+        tasks, _ = load_panel(DATA / "panels" / env, args.panel)
         known = [task.category for task in tasks if task.goal == goal]
         if not known:
             raise PlayError(

@@ -17,10 +17,9 @@ from stages.core.params import Cell, Settings
 from stages.core.records import Message
 from stages.engines.base import Engine, Reply
 from stages.envs.base import Environment, Observation, Task
-from stages.evaluate import system_of
 from stages.runner.episodes import play_tasks
 from stages.runner.journal import Journal
-from stages.runner.study import Runner, open_engine
+from stages.runner.study import Runner, System, open_engine
 from stages.viewing.episodes import failures_behind
 from stages.viewing.pages import hint_rows, outcome_rows, reply_rows, seen_row, system_rows, tokens_row
 from stages.viewing.terminal import Row, labelled, say
@@ -30,8 +29,7 @@ def watch(
     console: Console,
     settings: Settings,
     cell: Cell,
-    name: str,
-    seed: int,
+    system: System,
     task: Task,
     panel_sha256: str,
     make_env: Callable[[], Environment],
@@ -40,8 +38,8 @@ def watch(
 
     Raises a `Fault` when something the system needs is missing or broken.
     """
-    runner = Runner(settings, cell, system_of(cell, name, seed))
-    system, agent = runner.system, get(cell.agent, cell.env)
+    runner = Runner(settings, cell, system)
+    agent = get(cell.agent, cell.env)
     alone = settings.model_copy(update={"engine": settings.engine.model_copy(update={"slots": 1})})
     engine = open_engine(alone, cell, system.adapter)
     hints = runner.retriever.retrieve(task.task_id, runner.category(task))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from stages.tracking.study import Contender
-from stages.tracking.words import percent, share
+from stages.tracking.words import result, share
 
 _TAUGHT = {
     "sft": "successes of the base agent, played without hints",
@@ -60,13 +60,12 @@ model = PeftModel.from_pretrained(model, mlflow.artifacts.download_artifacts("mo
 
 
 def _line(panel: str, row: dict[str, Any], graded: bool) -> list[str]:
-    interval = f"{percent(row['success'])} ({percent(row['success_low'])} to {percent(row['success_high'])})"
     skills = row.get("skills", {})
     shown = [share(skills.get(skill)) for skill in ("known", "withheld")]
     return [
         panel,
         str(row["n"]),
-        interval,
+        result(row),
         *([f"{row['score']:.1f}"] if graded else []),
         *shown,
         f"{row['tokens_per_episode']:,.0f}",

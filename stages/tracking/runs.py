@@ -23,7 +23,7 @@ from mlflow.utils.mlflow_tags import (
 from stages.tracking.lockfile import Lockfile, digest
 from stages.tracking.store import Store
 from stages.tracking.study import EVALS, Contender, flatten, masked, read_curve
-from stages.tracking.words import percent, share
+from stages.tracking.words import result, share
 
 KEY = "hintdistill.key"
 KIND = "kind"  # of a run: system or study
@@ -93,7 +93,7 @@ def create_system(store: Store, key: str, contender: Contender, lock: Lockfile, 
         "system": contender.system,
         "seed": str(contender.seed) if contender.is_student else "",
         "panel": f"{row['panel']}, {row['n']} tasks",
-        "result": f"{percent(row['success'])} ({percent(row['success_low'])} to {percent(row['success_high'])})",
+        "result": result(row),
         "score": "" if row.get("score") is None else f"{row['score']:.1f}",
         "tokens": f"{row['tokens_per_episode']:,.0f}",
         "steps": f"{row['steps']:.1f}",

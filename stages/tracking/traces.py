@@ -1,7 +1,7 @@
 """Traces: a sample of a system's evaluated episodes, each turn with its model call and its environment step.
 
 The sample is of the same tasks for all systems of a cell: those that the base agent failed come first, task categories in turn. A task's
-episodes are one session, so that systems stand side by side. No clock was kept while playing: a trace's times only order it.
+episodes are one session, so that systems stand side by side. No clock was kept while playing: times only put traces and spans in order.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ from stages.core.records import Episode, read
 from stages.tracking.store import Store
 from stages.tracking.study import EVALS, Contender
 
-_STEP = 1_000_000  # nanoseconds between the beginnings of spans
 _PREVIEW = 1000  # characters
 
 
@@ -57,11 +56,11 @@ def episodes(contender: Contender) -> list[Episode]:
 
 
 def write_traces(store: Store, run: Run, played: Sequence[Episode]) -> None:
-    """Each episode as a trace of the run."""
+    """Each episode as a trace of the run; the first one is the newest, so that lists begin with it."""
     client = TracingClient(store.uri)
     spans: list[Span] = []
     for number, episode in enumerate(played):
-        trace = _Trace(run, episode, run.info.start_time + number * 1000)
+        trace = _Trace(run, episode, run.info.start_time + len(played) - number)
         client.start_trace(trace.info(store.experiment_id))
         spans += trace.spans()
     if spans:
@@ -100,7 +99,6 @@ class _Trace:
             state=TraceState.ERROR if e.machine_failure else TraceState.OK,
             request_preview=e.goal[:_PREVIEW],
             response_preview=self._outcome()[:_PREVIEW],
-            execution_duration=(1 + 3 * len(self.turns)) * _STEP // 1_000_000,
             trace_metadata={
                 TraceMetadataKey.SOURCE_RUN: self.run.info.run_id,
                 TraceMetadataKey.TRACE_SESSION: e.task_id[:250],
@@ -169,7 +167,7 @@ class _Trace:
         outputs: Any,
         attributes: dict[str, Any],
     ) -> Span:
-        begins = self.time * 1_000_000 + place * _STEP
+        begins = self.time * 1_000_000 + place
         own = {
             SpanAttributeKey.REQUEST_ID: f"tr-{self.id}",
             SpanAttributeKey.SPAN_TYPE: kind,
@@ -185,7 +183,7 @@ class _Trace:
                 "span_id": self._span_id(name),
                 "parent_span_id": self._span_id(parent) if parent else "",
                 "start_time_unix_nano": begins,
-                "end_time_unix_nano": begins + length * _STEP,
+                "end_time_unix_nano": begins + length,
                 "status": {
                     "code": "STATUS_CODE_ERROR" if failed else "STATUS_CODE_OK",
                     "message": self.episode.machine_failure,
@@ -200,8 +198,10 @@ class _Trace:
     def _outcome(self) -> str:
         e = self.episode
         if e.machine_failure:
-            return f"the machine failed: {e.machine_failure}"
-        return f"{'solved' if e.success else 'failed'} after {e.steps} steps, reward {e.reward:g} ({e.stop})"
+            return f"{e.system}: the machine failed: {e.machine_failure}"
+        return (
+            f"{e.system}: {'solved' if e.success else 'failed'} after {e.steps} steps, reward {e.reward:.2f} ({e.stop})"
+        )
 
     def _assessments(self) -> list[Assessment]:
         source = AssessmentSource(source_type="CODE", source_id=f"{self.episode.env} environment")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import zlib
 from collections.abc import Mapping
 
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
@@ -10,9 +12,10 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 from stages.tracking.runs import KIND, STUDY
 from stages.tracking.store import Store
 
-SYSTEMS = "systems"  # the view's key in its address
+SYSTEMS = "systems"  # a view's key in its address
 _KIND = "mlflow.experimentKind"  # unset, the page says that there are no data
-_VIEW = "mlflow.sharedViewState."  # as MLflow's page stores what one saves there
+_VIEW = "mlflow.sharedViewState."  # as MLflow's page of runs stores what one saves there
+_TRACES = "mlflow.tracesV4ViewState.episodes"  # likewise, of traces
 _NOTE = """\
 Every row is a system of a study, measured on a frozen panel of tasks: `base` is the agent alone, `rag` the agent with hints, `random` and
 `constant` are controls of that, `sft` and `distilled` are students, which play without hints. `result` is success with its 95 % interval,
@@ -33,7 +36,10 @@ def address(base: str, experiment_id: str) -> str:
 
 def describe(store: Store) -> None:
     """Set what the experiment's pages show, where it is not set so already."""
-    wanted = {_KIND: "custom_model_development", MLFLOW_RUN_NOTE: _NOTE, f"{_VIEW}{SYSTEMS}": _systems()}
+    wanted = {
+        **{_KIND: "custom_model_development", MLFLOW_RUN_NOTE: _NOTE},
+        **{f"{_VIEW}{SYSTEMS}": _systems(), _TRACES: _episodes()},
+    }
     tags = store.client.get_experiment(store.experiment_id).tags
     for tag, value in wanted.items():
         if tags.get(tag) != value:
@@ -44,13 +50,13 @@ def _systems() -> str:
     """The state of MLflow's page of runs. Figures are shown as text: of metrics, the page would put the largest into a group's own row."""
     widths = {
         **{
-            "attributes.`Run Name`": 300,
-            "tags.`result`": 170,
+            "attributes.`Run Name`": 310,
+            "tags.`result`": 135,
             "tags.`score`": 60,
             "tags.`tokens`": 75,
             "tags.`steps`": 60,
         },
-        **{"tags.`known skills`": 105, "tags.`withheld skills`": 115, "tags.`panel`": 120, "attributes.`Models`": 260},
+        **{"tags.`known skills`": 100, "tags.`withheld skills`": 110, "tags.`panel`": 110, "attributes.`Models`": 300},
     }
     state: Mapping[str, object] = {
         "searchFilter": f"tags.{KIND} = 'system'",
@@ -68,4 +74,15 @@ def _systems() -> str:
             "groupByKeys": [{"mode": "tag", "groupByData": STUDY}, {"mode": "tag", "groupByData": "cell"}],
         },
     }
-    return json.dumps({"name": "Systems", "createdAt": 0, "state": json.dumps(state)})
+    return _view("Systems", state)
+
+
+def _episodes() -> str:
+    """The state of MLflow's page of traces: of all times, where it would show a week."""
+    columns = "input,output,run_name,session,tokens,state"
+    return _view("Episodes", {"single": {"pageSize": "100", "startTimeLabel": "ALL", "cols": columns}, "multi": {}})
+
+
+def _view(name: str, state: Mapping[str, object]) -> str:
+    packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
+    return json.dumps({"name": name, "createdAt": 0, "state": f"deflate;{packed}"})
