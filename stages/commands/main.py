@@ -5,6 +5,7 @@ python -m stages doctor              what the study needs and costs, and whether
 python -m stages verify              hash every output again and hold it against dvc.lock
 python -m stages shop                a WebShop site with the test panel's goals, on 127.0.0.1:3000
 python -m stages play                a task played by oneself, or by an agent while one watches
+python -m stages ui                  MLflow's pages, at the table of all systems
 python -m stages compare             experiments and commits beside each other, figures and what moved them
 python -m stages show                recorded episodes, and where hints came from
 
@@ -17,10 +18,10 @@ import argparse
 import os
 import sys
 
-from stages.commands import compare, doctor, play, profile, shop, show, verify
+from stages.commands import compare, doctor, play, profile, shop, show, ui, verify
 from stages.core.process import Fault, check_root, hush_libraries
 
-COMMANDS = (profile, doctor, verify, shop, compare, play, show)
+COMMANDS = (profile, doctor, verify, shop, compare, ui, play, show)
 
 
 def main() -> int:
