@@ -12,11 +12,16 @@ from structure import ROOT
 
 
 def copy_project(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Copy what git tracks of the project's code and settings, go there, and let its commands keep to themselves what they write."""
+    """Copy what git tracks of the project's code and settings, and go there."""
     for name in ("stages", "profiles", "data/demos"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("params.yaml", "dvc.yaml", "run", "pyproject.toml", "constraints.txt", ".gitignore", ".dvcignore"):
         shutil.copy(ROOT / name, folder)
+    enter(folder, monkeypatch)
+
+
+def enter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Go to a copy of the project, whose commands run its own code and keep to themselves what they write."""
     monkeypatch.chdir(folder)
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
     monkeypatch.setenv("PYTHONPATH", str(folder))

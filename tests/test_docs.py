@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import urllib.request
@@ -15,17 +16,11 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from by_heart import save_by_heart
 from doc_tables import TABLES, between
-from project import commit, copy_project, run, start_repository
+from project import enter, run
 from structure import ROOT
 
-from stages import agents
 from stages.core.params import load
-from stages.core.records import Message
-from stages.demonstrations.alfworld.explorer import Explorer
-from stages.envs.panel import load_panel
-from stages.envs.registry import make
 
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 SERVERS = {"./run ui": "http://127.0.0.1:5000/", "python -m stages shop": "http://127.0.0.1:3000/fixed_0"}
@@ -40,21 +35,11 @@ ELSEWHERE = {
     r"vllm serve .*": "another server",
     r"python benchmarks/.*": "an otherwise idle machine: tests/test_benchmarks.py",
     r"dvc repro -f panels@alfworld demos@alfworld": "official games: tests/test_paper_study.py",
+    r"dvc exp run --queue .*|dvc queue .*": "tests/test_experiments.py",
+    r"dvc remote add .*|dvc (push|pull)": "tests/test_remotes.py",
     r"python -m stages play --env webshop --site .*": "tests/test_play.py",
     r"python -m stages profile (paper_14b|fsdp)": "changes params.yaml: tests/test_commands.py",
 }
-SMALL = """
-axes: {cell: [alfworld_react]}
-panels: {webshop: {products: 60, sizes: {warmup: {plain: 0, options: 0}, train: &few {plain: 1, options: 0}, dev: *few, test: *few}}}
-limit: {train: 30, dev: 4, test: 4}  # of train, the demo's own games
-model: {source: model}
-warmup: {enabled: false}
-engine: {slots: 8, max_new_tokens: 64, context: 3000}
-runner: {max_turns: {alfworld: 12}}
-students: {alfworld: {max_tokens: 6000, epochs: 1}}
-hints: {probe_steps: 20}
-stats: {bootstrap: 100}
-"""
 
 
 def commands() -> Iterator[tuple[str, str]]:
@@ -82,35 +67,12 @@ def test_a_table_shows_the_figures_of_the_committed_metrics(page: str, mark: str
     assert shown == "\n".join(TABLES[page, mark]()), "run `python tests/doc_tables.py`"
 
 
-def won(task_number: int) -> list[Message]:
-    """A train game as the explorer wins it, in ReAct's form, with thoughts that take few bytes."""
-    root = Path("data/panels/alfworld")
-    task = load_panel(root, "train")[0][task_number]
-    env, agent = make("alfworld", root), agents.get("react", "alfworld")
-    seen = env.reset(task)
-    messages, explorer = agent.prompt(seen.text, ()).messages(), Explorer(seen.text)
-    while not seen.done:
-        _, action = explorer.decide()
-        messages.append(Message("assistant", agent.render("On.", action, {}), train=True))
-        seen = env.step(action)
-        explorer.observe(action, seen.text)
-        messages.append(Message("user", seen.text))
-    return messages[:-1]
-
-
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("project")
+def study(small_study: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("docs") / "project"
+    shutil.copytree(small_study, folder, symlinks=True)
     with pytest.MonkeyPatch.context() as patch:
-        copy_project(folder, patch)
-        (folder / "profiles/small.yaml").write_text(SMALL, encoding="utf-8")
-        run("python", "-m", "stages", "profile", "small")
-        run("python", "-m", "stages.panels", "--env", "alfworld")
-        tasks, _ = load_panel(Path("data/panels/alfworld"), "train")
-        save_by_heart(folder / "model", [won(n) for n, task in enumerate(tasks) if task.category == "put"])
-        start_repository()
-        run("dvc", "repro")
-        commit("a finished study")
+        enter(folder, patch)
         yield folder
 
 
