@@ -52,13 +52,8 @@ def count(number: float | None) -> str:
     return DASH if number is None else f"{number:,.0f}"
 
 
-def percent_interval(low: float, high: float) -> str:
-    """An interval of fractions, in whole per cent."""
-    return f"{whole_interval(low, high)} %"
-
-
 def whole_interval(low: float, high: float) -> str:
-    """The same without its unit."""
+    """An interval of fractions, in whole per cent without the unit."""
     return f"{100 * low:.0f}{DASH}{100 * high:.0f}"
 
 
