@@ -49,7 +49,7 @@ def set_of(name: str) -> dict[str, Any]:
 def test_figures_of_official_tasks_are_not_called_generated(tmp_path: Path) -> None:
     for source, said in (("generated", True), ("official (json_2.1.2; 134 valid_unseen)", False)):
         write_study(tmp_path, whole_study(), [funnel()], dataclasses.replace(STUDY, panel_source=source))
-        assert ("not ALFWorld benchmark numbers" in cells.warning([cell_of(tmp_path)])) == said
+        assert ("no benchmark numbers" in cells.warning([cell_of(tmp_path)])) == said
         assert source in {line[2] for line in tables.panels([cell_of(tmp_path)]).lines}
 
 
@@ -255,6 +255,7 @@ def test_seeds_are_told_apart_and_weaker_evidence_is_named(tmp_path: Path, monke
     assert [column["key"] for column in set_of(f"{CELL}.test")["columns"]] == [
         *("sft_s0", "sft_s1", "distilled_s0", "distilled_s1")
     ]
+    assert "distilled_s0 solves, sft_s0 fails" in text_of("index.html")
 
 
 def test_machine_failures_are_told_and_are_no_failures_of_the_agent(

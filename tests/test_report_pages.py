@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -189,6 +192,18 @@ def test_markup_and_escapes_stay_text(tmp_path: Path) -> None:
         page.goto(f"{site}/episodes.html#set=alfworld_react.train&view=lessons&arm=distilled")
         expect(page.locator(".steps")).to_contain_text(SHOWN_EVIL)
         assert page.locator("main script, main img, aside script, aside img").count() == 0
+
+
+def test_a_web_host_needs_nothing_but_the_files(site: str) -> None:
+    folder = site.removeprefix("file://")
+    handler = partial(SimpleHTTPRequestHandler, directory=folder)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        with browse() as page:
+            page.goto(f"http://127.0.0.1:{server.server_port}/")
+            page.get_by_role("link", name="Episodes side by side").first.click()
+            expect(page.locator("#count")).to_have_text("12 of 12")
+        server.shutdown()
 
 
 def test_a_machine_failure_is_no_failure_of_the_agent(tmp_path: Path) -> None:

@@ -23,7 +23,13 @@ from stages.stats.contrasts import primary_metric
 from stages.stats.systems import label
 
 TEMPLATES = Path(__file__).parent / "templates"
-SHOWN_FIRST = ("base", "rag", "sft", "distilled")  # columns of the browser, as long as a reader chooses no others
+SHOWN_FIRST = (
+    "base",
+    "rag",
+    "sft",
+    "distilled",
+    "teacher",
+)  # columns of the browser, as long as a reader chooses no others
 PRESETS = (("rag", "base"), ("distilled", "sft"), ("distilled", "base"), ("rag", "distilled"), ("teacher", "base"))
 """Who solves what who else fails: what most want to look at first."""
 
@@ -112,12 +118,24 @@ def section(cell: CellReport, recorded: Recorded, drawn: Mapping[str, tuple[str,
 
 
 def links(name: str, keys: Sequence[str]) -> list[tuple[str, str]]:
-    """Words and address of what most want to look at first in a set of episodes."""
+    """Words and address of what most want to look at first in a set of episodes; of a student, its first seed."""
+    first = first_seeds(keys)
     return [
-        (f"{a} solves, {b} fails", urlencode({"set": name, f"is.{a}": "solved", f"is.{b}": "failed"}))
+        (
+            f"{first[a]} solves, {first[b]} fails",
+            urlencode({"set": name, f"is.{first[a]}": "solved", f"is.{first[b]}": "failed"}),
+        )
         for a, b in PRESETS
-        if a in keys and b in keys
+        if a in first and b in first
     ]
+
+
+def first_seeds(keys: Sequence[str]) -> dict[str, str]:
+    """By system, the first of these columns."""
+    found: dict[str, str] = {}
+    for key in keys:
+        found.setdefault(key.partition("_s")[0], key)
+    return found
 
 
 def episode_sets(cell: CellReport, recorded: Recorded) -> dict[str, dict[str, Any]]:
@@ -146,7 +164,7 @@ def about(cell: CellReport, name: str, content: Mapping[str, Any]) -> dict[str, 
         "name": name,
         "title": f"{cell.title}: {panel} panel",
         "columns": [[column["key"], column["name"]] for column in content["columns"]],
-        "first": [key for key in keys if key.partition("_")[0] in SHOWN_FIRST] if "teacher" not in keys else keys,
+        "first": [key for system, key in first_seeds(keys).items() if system in SHOWN_FIRST],
         "presets": links(name, keys),
         "lessons": f"{cell.title}: lessons" if content.get("lessons") else "",
     }

@@ -88,7 +88,13 @@ def _differences(cell: CellReport) -> Table | None:
     tests = words.listed(sorted({words.TESTS[row.test] for row in rows}))
     note = f"Points of {metric} on {rows[0].n} paired tasks{seeds}. p: {tests}; the primary contrast was declared beforehand, all others are corrected (Holm)."
     marked = frozenset(i for i, row in enumerate(rows) if row.primary)
-    return Table("Differences", ["Difference", "Points (95 %)", "p", "Verdict"], lines, note, marked)
+    return Table(
+        f"Differences on the {rows[0].panel} panel",
+        ["Difference", "Points (95 %)", "p", "Verdict"],
+        lines,
+        note,
+        marked,
+    )
 
 
 def _meaning(row: ContrastRow) -> str:

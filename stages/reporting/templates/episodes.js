@@ -23,20 +23,28 @@ async function update() {
   drawMain(keeps);
 }
 
+// Typing leaves no entry a letter in the browser's history.
 function go(changes) {
   const next = address({ ...state, ...changes });
-  if (next !== location.hash) location.hash = next;
+  if (next === location.hash) return;
+  if ("words" in changes) location.replace(next);
+  else location.hash = next;
 }
 
 function drawFilters() {
   const tasks = state.view === "tasks";
-  const chosen = JSON.stringify(state.wanted);
-  const presets = tasks ? [["all", "", {}], ...state.set.presets.map(([said, query]) => [said, query, wantedOf(query)])] : [];
+  const anything = Object.fromEntries(state.set.columns.map(([key]) => [key, ""]));
+  const all = { wanted: anything, kind: "", skill: "", arm: "", words: "", id: "" };
+  const presets = [["all", all]];
+  if (tasks) {
+    for (const [said, query] of state.set.presets) presets.push([said, { wanted: { ...anything, ...wantedOf(query) }, id: "" }]);
+  }
+  const chosen = address({ ...state, id: "" });
   byId("presets").replaceChildren(
-    ...presets.map(([said, , wanted]) => {
-      const full = { ...Object.fromEntries(state.set.columns.map(([key]) => [key, ""])), ...wanted };
-      const button = el("button", { type: "button", class: "chip", "aria-pressed": String(JSON.stringify(full) === chosen) }, said);
-      button.addEventListener("click", () => go({ wanted: full, id: "" }));
+    ...presets.map(([said, changes]) => {
+      const pressed = address({ ...state, ...changes }) === chosen;
+      const button = el("button", { type: "button", class: "chip", "aria-pressed": String(pressed) }, said);
+      button.addEventListener("click", () => go(changes));
       return button;
     }),
   );
@@ -108,6 +116,7 @@ function drawMain(keepScroll) {
     return;
   }
   const place = content.tasks.findIndex((task) => task.id === state.id);
+  document.title = place < 0 ? "Episodes side by side" : `${content.tasks[place].goal}: episodes side by side`;
   main.replaceChildren(...(place < 0 ? missing() : episodeView(content, place, state)));
   for (const box of main.querySelectorAll("[name=show]")) box.addEventListener("change", chooseColumns);
   const turns = main.querySelector(".turns");
