@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from fake_study import run
 
+from stages.core.records import Episode, write
 from stages.tracking.lockfile import file_md5
 
 STUDENT = "alfworld_react_distilled_s0"
@@ -22,6 +24,12 @@ def write_student(root: Path, adapter: dict[str, bytes]) -> None:
         (folder / "adapter" / name).write_bytes(content)
     rows = [{"step": s, "loss": 2.0 / s, "tokens": 100 * s, "learning_rate": 1e-4} for s in (1, 2, 3)]
     (folder / "curve.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def write_episodes(root: Path, system: str, folder: str) -> None:
+    """Twelve episodes on the test panel: those of `heat` are failed by the base agent."""
+    episodes = run(system, lambda task, category: system != "base" or category == "put")
+    write(root / "data" / "evals" / folder / "test.parquet", Episode, episodes)
 
 
 def write_results(root: Path, dev: float = 0.5, panel: str = "d" * 64, student_md5: str = "s1.dir") -> None:
@@ -40,6 +48,8 @@ def write_results(root: Path, dev: float = 0.5, panel: str = "d" * 64, student_m
     }
     for name, body in content.items():
         (root / "metrics" / f"{name}.json").write_text(json.dumps({"schema_version": 1, **body}))
+    for system, folder in (("base", "alfworld_react_base"), ("distilled", STUDENT)):
+        write_episodes(root, system, folder)
     evals = [{"path": f"data/evals/alfworld_react_{name}", "md5": f"{name}.dir"} for name in ("base", "distilled_s0")]
     metrics = [{"path": f"metrics/{n}.json", "md5": file_md5(root / "metrics" / f"{n}.json")} for n in content]
     stages = {
@@ -48,7 +58,17 @@ def write_results(root: Path, dev: float = 0.5, panel: str = "d" * 64, student_m
         "metrics": metrics,
         "report": [{"path": "report", "md5": "r.dir"}],
     }
-    lock = {"schema": "2.0", "stages": {name: {"cmd": "python", "outs": outs} for name, outs in stages.items()}}
+    entries: dict[str, Any] = {name: {"cmd": f"python {name}", "outs": outs} for name, outs in stages.items()}
+    entries["evaluate"] |= {
+        "deps": [{"path": "data/hints/alfworld_react"}],
+        "params": {"params.yaml": {"engine": {"slots": 8}}},
+    }
+    entries["hints"] = {
+        "cmd": "python hints",
+        "outs": [{"path": "data/hints/alfworld_react"}],
+        "params": {"params.yaml": {"hints.k": 3}},
+    }
+    lock = {"schema": "2.0", "stages": entries}
     (root / "dvc.lock").write_text(yaml.safe_dump(lock))
 
 
@@ -56,8 +76,21 @@ def row(system: str, panel: str, success: float, panel_sha256: str) -> dict[str,
     """A row of metrics/systems.json; its engine's address holds a password."""
     return {
         **{"env": "alfworld", "agent": "react", "system": system, "seed": 0, "panel": panel, "n": 20},
-        **{"panel_sha256": panel_sha256, "success": success, "success_low": success / 2, "score": None},
-        **{"tokens_per_episode": 900.0, "tokens": {"act": 900.0}},
+        **{
+            "panel_sha256": panel_sha256,
+            "success": success,
+            "success_low": success / 2,
+            "success_high": 1.0,
+            "score": None,
+        },
+        **{"tokens_per_episode": 900.0, "tokens": {"act": 900.0}, "steps": 2.0, "cost": {"tokens_per_success": None}},
+        "skills": {"known": {"n": 16, "success": success}, "withheld": {"n": 4, "success": success}},
         **{"by_category": {"heat": {"n": 4, "success": success}}},
-        **{"model": "tiny", "engine": "https://me:hunter2@host/v1", "git_commit": "c0ffee", "withheld": ["heat"]},
+        **{
+            "model": "tiny",
+            "engine": "https://me:hunter2@host/v1",
+            "git_commit": "c0ffee",
+            "withheld": ["heat"],
+            "panel_source": "generated",
+        },
     }

@@ -109,9 +109,10 @@ def _logged_model(store: Store, name: str, md5: str, student: Contender, run: Ru
 
 def _link(store: Store, version: ModelVersion, run: Run) -> None:
     """Show the adapter as the run's model."""
+    model = str(version.source).removeprefix("models:/")
     known = run.outputs.model_outputs if run.outputs else []
-    if version.model_id and version.model_id not in {output.model_id for output in known}:
-        store.client.log_outputs(run.info.run_id, [LoggedModelOutput(version.model_id, step=0)])
+    if model not in {output.model_id for output in known}:
+        store.client.log_outputs(run.info.run_id, [LoggedModelOutput(model, step=0)])
 
 
 def _promote(store: Store, name: str, version: ModelVersion, student: Contender) -> str:
