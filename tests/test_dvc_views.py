@@ -1,4 +1,4 @@
-"""DVC's plots of the committed results in a real browser that reaches nothing but this machine."""
+"""What DVC shows of the committed results: plots, in a real browser that reaches nothing but this machine, and tables that fit a terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from structure import ROOT
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What `dvc plots` reads: the graph, its templates and its page, the committed tables. In a second commit the base agent does better."""
+    """What DVC reads to show results: the graph, its templates and its page, the committed tables. In a second commit the base agent does better."""
     for name in ("stages/reporting/templates", "metrics", ".dvc/plots"):
         shutil.copytree(ROOT / name, tmp_path / name)
     for name in ("dvc.yaml", "params.yaml", ".dvc/config", ".dvc/.gitignore"):
@@ -45,3 +45,14 @@ def test_plots_are_drawn_without_a_network(project: None, command: list[str], re
     assert min(pictures) > 20, "a canvas with a chart has many shades"
     drawn = Path(page_file).read_text(encoding="utf-8").rpartition("<body>")[2]
     assert set(re.findall(r'"rev": ?"(\w+)"', drawn)) == revisions
+
+
+@pytest.mark.slow
+def test_the_deciding_figures_fit_a_terminal(project: None) -> None:
+    longest = Path("metrics/summary/alfworld_stateact")  # of all cells
+    shutil.copytree("metrics/summary/alfworld_react", longest)
+    commit("another cell")
+    (longest / "distilled.json").write_text('{"success": 0.123456789, "tokens": 12345.6789, "p": 1e-12}')
+    show, diff = run("dvc", "metrics", "show"), run("dvc", "metrics", "diff", "HEAD")
+    assert "metrics/summary/alfworld_stateact/distilled.json" in show and "0.12346" in diff
+    assert max(len(line.rstrip()) for line in (show + diff).splitlines()) <= 120
