@@ -84,7 +84,7 @@ def test_the_first_screen_answers(site: str) -> None:
         ):
             box = page.get_by_text(said).first.bounding_box()
             assert box and box["y"] + box["height"] <= 800, said
-        page.get_by_role("link", name="rag solves, base fails").click()
+        page.get_by_role("link", name="rag solves, base fails: 6").click()
         expect(page.locator("#count")).to_have_text("6 of 12")
 
 

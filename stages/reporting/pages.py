@@ -19,8 +19,7 @@ from stages.reporting.figures import COLOURS, figures, inline, standalone
 from stages.reporting.provenance import top_hints, way_back
 from stages.reporting.recorded import Recorded
 from stages.reporting.verdict import verdict
-from stages.stats.contrasts import primary_metric
-from stages.stats.systems import label
+from stages.stats.systems import SystemRow, label
 
 TEMPLATES = Path(__file__).parent / "templates"
 SHOWN_FIRST = (
@@ -38,7 +37,7 @@ def written(found: Sequence[CellReport], recorded: Mapping[str, Recorded]) -> di
     """All files of the report by their path in its folder; `recorded` is by cell."""
     drawn = {cell.key: figures(cell, recorded[cell.key].curves) for cell in found}
     sets = {cell.key: episode_sets(cell, recorded[cell.key]) for cell in found}
-    sections = [section(cell, recorded[cell.key], drawn[cell.key]) for cell in found]
+    sections = [section(cell, recorded[cell.key], drawn[cell.key], sets[cell.key]) for cell in found]
     context = {
         "sections": sections,
         "warning": warning(found),
@@ -74,33 +73,27 @@ def rendered(template: str, context: Mapping[str, Any]) -> str:
     return environment.get_template(template).render(context)
 
 
-def section(cell: CellReport, recorded: Recorded, drawn: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
-    """What the page and the Markdown file show of one environment and agent."""
+def section(
+    cell: CellReport,
+    recorded: Recorded,
+    drawn: Mapping[str, tuple[str, str]],
+    sets: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+    """What the page and the Markdown file show of one environment and agent, whose figures and sets of episodes are given."""
     way = cell.funnel
     other_tables: list[tables.Table] = []
     for panel in dict.fromkeys(row.panel for row in cell.other_systems):
         other_tables.append(tables.headline(cell, [row for row in cell.other_systems if row.panel == panel]))
         other_tables += tables.contrasts_by_metric([row for row in cell.other_contrasts if row.panel == panel])
-    metric = primary_metric(graded=cell.systems[0].score is not None)
     return {
         "key": cell.key,
         "title": cell.title,
         "panel": cell.systems[0].panel,
         "verdict": verdict(cell),
         "notes": notes(cell),
+        "bars": [_bar(cell, row) for row in cell.systems],
         "bars_title": f"Solved of {cell.systems[0].n} {cell.systems[0].panel} tasks, % (95 % interval)"
-        + (", and mean score of 100" if metric == "score" else ""),
-        "bars": [
-            {
-                "system": row.system,
-                "name": cell.name(row),
-                "percent": words.percent(row.success),
-                "interval": words.whole_interval(row.success_low, row.success_high),
-                "score": None if row.score is None else f"{row.score:.1f}",
-                "at": [f"{100 * x:.1f}%" for x in (row.success, row.success_low, row.success_high - row.success_low)],
-            }
-            for row in cell.systems
-        ],
+        + ("" if cell.systems[0].score is None else ", and mean score of 100"),
         "figures": {name: (title, Markup(inline(svg, f"{cell.key}-{name}"))) for name, (title, svg) in drawn.items()},
         "headline": tables.headline(cell, cell.systems),
         "contrasts": tables.contrasts_by_metric(cell.contrasts),
@@ -112,22 +105,36 @@ def section(cell: CellReport, recorded: Recorded, drawn: Mapping[str, tuple[str,
         "rules": tables.rules(way) if way and way.rules else None,
         "gates": tables.gates(way) if way and any(way.gates.values()) else None,
         "other_tables": other_tables,
-        "links": links(f"{cell.key}.{cell.systems[0].panel}", [cell.key_of(row) for row in cell.systems]),
+        "links": links(f"{cell.key}.{cell.systems[0].panel}", sets[f"{cell.key}.{cell.systems[0].panel}"]),
         "lessons": f"{cell.key}.train" if any(recorded.lessons.values()) else "",
     }
 
 
-def links(name: str, keys: Sequence[str]) -> list[tuple[str, str]]:
-    """Words and address of what most want to look at first in a set of episodes; of a student, its first seed."""
-    first = first_seeds(keys)
-    return [
-        (
-            f"{first[a]} solves, {first[b]} fails",
-            urlencode({"set": name, f"is.{first[a]}": "solved", f"is.{first[b]}": "failed"}),
-        )
-        for a, b in PRESETS
-        if a in first and b in first
-    ]
+def _bar(cell: CellReport, row: SystemRow) -> dict[str, Any]:
+    """A system's line of the first screen; `at` are the lengths of its bar, of what lies before its interval, and of that."""
+    return {
+        "system": row.system,
+        "name": cell.name(row),
+        "percent": words.percent(row.success),
+        "interval": words.whole_interval(row.success_low, row.success_high),
+        "score": None if row.score is None else f"{row.score:.1f}",
+        "at": [f"{100 * x:.1f}%" for x in (row.success, row.success_low, row.success_high - row.success_low)],
+    }
+
+
+def links(name: str, content: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Words and address of what most want to look at first in a set of episodes, with how many there are; of a student, its first seed."""
+    outcomes = {
+        column["key"]: [episode and episode["outcome"] for episode in column["episodes"]]
+        for column in content["columns"]
+    }
+    first = first_seeds(list(outcomes))
+    found = []
+    for a, b in ((first[a], first[b]) for a, b in PRESETS if a in first and b in first):
+        number = sum(pair == ("solved", "failed") for pair in zip(outcomes[a], outcomes[b], strict=True))
+        address = urlencode({"set": name, f"is.{a}": "solved", f"is.{b}": "failed"})
+        found.append((f"{a} solves, {b} fails: {number}", address))
+    return found
 
 
 def first_seeds(keys: Sequence[str]) -> dict[str, str]:
@@ -165,7 +172,7 @@ def about(cell: CellReport, name: str, content: Mapping[str, Any]) -> dict[str, 
         "title": f"{cell.title}: {panel} panel",
         "columns": [[column["key"], column["name"]] for column in content["columns"]],
         "first": [key for system, key in first_seeds(keys).items() if system in SHOWN_FIRST],
-        "presets": links(name, keys),
+        "presets": links(name, content),
         "lessons": f"{cell.title}: lessons" if content.get("lessons") else "",
     }
 
