@@ -136,8 +136,7 @@ def show_table(console: Console, title: str, revisions: Sequence[Revision], line
 def said(first: Revision, second: Revision) -> list[str]:
     """What the second state differs in, in sentences, a line each."""
     stages = stage_differences(first, second)
-    settings = first.settings
-    systems = system_differences(first, second, settings["stats.bootstrap"], settings["stats.seed"])
+    systems = system_differences(first, second, first.number("stats.bootstrap"), first.number("stats.seed"))
     heading = f"{second.name} against {first.name}"
     return [
         heading,

@@ -21,7 +21,7 @@ NOISE = (
 
 @dataclass(frozen=True)
 class StageDifferences:
-    """Names of stages: with other outputs; run anew, with the same outputs; and the code they depend on that differs."""
+    """Names of stages: with other outputs; run anew, with the same outputs; and the packages of code that they depend on and that differ."""
 
     other: list[str]
     same: list[str]
@@ -47,7 +47,7 @@ def stage_differences(first: Revision, second: Revision) -> StageDifferences:
         name for name, entry in changed.items() if _hashes(entry, "outs") == _hashes(first.stages.get(name, {}), "outs")
     ]
     code = {
-        path
+        "/".join(path.split("/")[:2])
         for name, entry in changed.items()
         for path, md5 in _hashes(entry, "deps").items()
         if path.startswith("stages/") and _hashes(first.stages.get(name, {}), "deps").get(path, md5) != md5

@@ -17,6 +17,13 @@ from stages.core.records import Episode, read
 
 WORKSPACE = "workspace"
 SHOWN = ("params.yaml", "dvc.lock", "metrics")  # what of the workspace makes it another state than HEAD
+_NEEDED = {  # of a row, so that states of an older code are compared as long as they have these
+    "systems": (
+        *("env", "agent", "system", "seed", "panel", "panel_sha256"),
+        *("success", "score", "skills", "withheld", "tokens_per_episode"),
+    ),
+    "contrasts": ("env", "agent", "a", "b", "primary", "difference", "p_value"),
+}
 _EXPERIMENTS = "refs/exps/"
 _PARTS = (
     5  # refs/exps/<2 digits of the commit it started from>/<38 digits>/<name>; other references there are DVC's own
@@ -62,6 +69,13 @@ class Revision:
         """The reported rows of metrics/contrasts.json. Raises `RevisionError`."""
         return self._rows("contrasts")
 
+    def number(self, setting: str) -> int:
+        """A whole number of params.yaml. Raises `RevisionError`."""
+        found = self.settings.get(setting)
+        if not isinstance(found, int):
+            raise RevisionError(f"{self.name}: params.yaml has {setting} {found!r}; a whole number is expected")
+        return found
+
     def output(self, path: str) -> str:
         """DVC's hash of an output in this state; empty where no stage made it."""
         outs = (out for stage in self.stages.values() for out in stage.get("outs", []))
@@ -97,12 +111,20 @@ class Revision:
 
     def _rows(self, name: str) -> list[dict[str, Any]]:
         path = f"metrics/{name}.json"
+        text = self.text(path)
+        if text is None:
+            raise RevisionError(f"{self.name}: has no {path}; run `dvc repro metrics` there")
         try:
-            rows: list[dict[str, Any]] = json.loads(self.text(path) or "")["rows"]
+            rows: list[dict[str, Any]] = json.loads(text)["rows"]
+            lacking = {key for row in rows for key in _NEEDED[name] if key not in row}
         except (ValueError, KeyError, TypeError) as error:
             raise RevisionError(
-                f"{self.name}: has no readable {path} ({error!r}); run `dvc repro metrics` there"
+                f"{self.name}: {path} cannot be read ({error!r}); run `dvc repro metrics` there"
             ) from error
+        if lacking:
+            raise RevisionError(
+                f"{self.name}: {path} is of another version of the code, without {', '.join(sorted(lacking))}"
+            )
         return rows
 
 
