@@ -20,7 +20,6 @@ from stages.envs.base import Task
 from stages.envs.panel import load_panel, write_panels
 from stages.stats.contrasts import ContrastRow, contrast_rows
 from stages.stats.funnel import LessonSet, funnel_row
-from stages.stats.headline import headline
 from stages.stats.systems import ComparisonError, Panel, Study, check_panel, system_row
 
 STUDY = Study(withheld=("heat",), strength="full", panel_source="generated")
@@ -199,32 +198,6 @@ def test_the_funnel_follows_failures_to_lessons() -> None:
 def test_no_failure_is_a_funnel_too() -> None:
     row = funnel_row(TRAIN, run("base", everything, "train"), run("rag", everything, "train"), [], [], {}, STUDY, 1)
     assert (row.failures, row.hints, row.recovered, row.rules, row.lessons) == (0, 0, 0, {}, {})
-
-
-def graded_rows(system: str, scores: Sequence[float]) -> list[dict[str, Any]]:
-    """A graded system's rows, one a seed, with these scores."""
-    study = dataclasses.replace(STUDY, graded=True)
-    runs = [run(system, known, env="webshop", agent="act", seed=seed) for seed in range(len(scores))]
-    paid = [[dataclasses.replace(e, reward=score / 100) for e in r] for r, score in zip(runs, scores, strict=True)]
-    return [dataclasses.asdict(system_row(r, study, "")) for r in paid]
-
-
-def test_at_most_a_dozen_figures_decide_a_cell_and_students_are_means_over_seeds() -> None:
-    scores = {"base": [50.0], "rag": [60.0], "random": [55.0], "sft": [50.0, 52.0], "distilled": [58.0, 61.0]}
-    rows = [row for system, found in scores.items() for row in graded_rows(system, found)]
-    primary = {"env": "webshop", "agent": "act", "a": "distilled", "b": "sft", "difference": 8.5, "p_value": 0.25}
-    others = {**primary, "a": "rag", "b": "base", "primary": False}
-    assert headline(rows, [{**primary, "primary": True}, others]) == {
-        "webshop_act": {
-            "base": {"success": 0.5, "withheld": 0.0, "score": pytest.approx(50)},
-            "rag": {"score": pytest.approx(60), "tokens": 260},
-            "sft": {"score": pytest.approx(51)},
-            "distilled": {
-                **{"success": 0.5, "withheld": 0.0, "score": pytest.approx(59.5), "tokens": 260},
-                **{"minus_sft": 8.5, "p": 0.25},
-            },
-        }
-    }
 
 
 def test_floats_are_cut_to_ten_digits_and_stay_numbers() -> None:
