@@ -16,9 +16,9 @@ STUDENT = "alfworld_react_distilled_s0"
 ADAPTER = {"adapter_config.json": b'{"peft_type": "LORA"}', "adapter_model.safetensors": bytes(range(256)) * 9}
 
 
-def write_student(root: Path, adapter: dict[str, bytes]) -> None:
+def write_student(root: Path, adapter: dict[str, bytes], name: str = STUDENT) -> None:
     """The student's adapter folder and a learning curve of three steps."""
-    folder = root / "data" / "students" / STUDENT
+    folder = root / "data" / "students" / name
     (folder / "adapter").mkdir(parents=True, exist_ok=True)
     for name, content in adapter.items():
         (folder / "adapter" / name).write_bytes(content)

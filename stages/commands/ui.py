@@ -6,6 +6,7 @@ A server that MLFLOW_TRACKING_URI names is only told of; a database is served he
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -52,20 +53,12 @@ def run(args: Namespace) -> int:
         _tell(address(shown.rstrip("/"), experiment))
         return 0
     _check_free(args.port)
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "server",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(args.port),
-        "--workers",
-        "1",
-    ]
-    # In the environment and not in the command, which all users of a machine can read: it may hold a password.
-    environment = {**os.environ, "MLFLOW_BACKEND_STORE_URI": uri}
+    where = ("--host", "127.0.0.1", "--port", str(args.port))
+    command = [sys.executable, "-m", "mlflow", "server", *where, "--workers", "1"]
+    # In the environment and not in the command, which all users of a machine can read: the address may hold a password. Without
+    # MLflow's jobs, which are for judges that ask a model: they are six processes more.
+    environment = {**os.environ, "MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     CACHE.mkdir(exist_ok=True)
     log = CACHE / "mlflow-server.log"
     with (

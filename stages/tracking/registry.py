@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, Run
+from mlflow.entities import LoggedModel, LoggedModelInput, LoggedModelStatus, Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
@@ -108,11 +108,11 @@ def _logged_model(store: Store, name: str, md5: str, student: Contender, run: Ru
 
 
 def _link(store: Store, version: ModelVersion, run: Run) -> None:
-    """Show the adapter as the run's model."""
+    """Show the adapter as the run's model: what it evaluated. As what it made, MLflow would leave the run out of its evaluation runs."""
     model = str(version.source).removeprefix("models:/")
-    known = run.outputs.model_outputs if run.outputs else []
-    if model not in {output.model_id for output in known}:
-        store.client.log_outputs(run.info.run_id, [LoggedModelOutput(model, step=0)])
+    known = run.inputs.model_inputs if run.inputs else []
+    if model not in {entry.model_id for entry in known}:
+        store.client.log_inputs(run.info.run_id, models=[LoggedModelInput(model)])
 
 
 def _promote(store: Store, name: str, version: ModelVersion, student: Contender) -> str:
