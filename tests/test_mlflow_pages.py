@@ -21,7 +21,7 @@ from fake_study import episode
 from finished_pipeline import ADAPTER, write_student
 from playwright.sync_api import Page, TimeoutError, expect
 from structure import ROOT
-from test_track import unused_port
+from tracked import unused_port
 
 from stages.core.records import Episode, Turn, write
 from stages.tracking.study import read_contenders

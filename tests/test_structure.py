@@ -31,7 +31,7 @@ RERUNS = {
     "envs": {"panels", "demos", "cells", "metrics", "report"},
     "panelling": {"panels", "demos"},
     "demonstrations": {"demos"},
-    "agents": {"demos", "cells", "report"},
+    "agents": {"demos", "cells", "report", "track"},
     "engines": PLAYING,
     "retrieval": PLAYING,
     "runner": PLAYING,

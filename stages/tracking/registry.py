@@ -110,8 +110,8 @@ def _logged_model(store: Store, name: str, md5: str, student: Contender, run: Ru
 def _link(store: Store, version: ModelVersion, run: Run) -> None:
     """Show the adapter as the run's model: what it evaluated. As what it made, MLflow would leave the run out of its evaluation runs."""
     model = str(version.source).removeprefix("models:/")
-    known = run.inputs.model_inputs if run.inputs else []
-    if model not in {entry.model_id for entry in known}:
+    inputs = store.client.get_run(run.info.run_id).inputs  # a search leaves them out
+    if inputs is None or model not in {entry.model_id for entry in inputs.model_inputs}:
         store.client.log_inputs(run.info.run_id, models=[LoggedModelInput(model)])
 
 
