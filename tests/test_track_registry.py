@@ -26,6 +26,7 @@ def test_a_version_says_what_it_is(finished: Path) -> None:
     student = client(finished).get_run(named(finished)[DISTILLED].info.run_id)
     assert version.run_id == student.info.run_id
     assert [f"models:/{output.model_id}" for output in student.inputs.model_inputs] == [version.source]
+    assert student.data.tags["model version"] == version.version
     tags = {"dvc.md5": "s1.dir", "arm": "distilled", "seed": "0", "base_model": "tiny", "dev.success": "0.5"}
     assert {**tags, "dev": "50.0 % of 20 tasks", "test": "75.0 % of 20 tasks"}.items() <= version.tags.items()
     for part in (

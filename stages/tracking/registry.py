@@ -22,6 +22,7 @@ from stages.tracking.words import percent
 ALIAS = "champion"
 MD5 = "dvc.md5"
 PANEL = "dev.panel_sha256"
+VERSION = "model version"  # of a run's student
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,8 @@ def _link(store: Store, version: ModelVersion, run: Run) -> None:
     inputs = store.client.get_run(run.info.run_id).inputs  # a search leaves them out
     if inputs is None or model not in {entry.model_id for entry in inputs.model_inputs}:
         store.client.log_inputs(run.info.run_id, models=[LoggedModelInput(model)])
+    if run.data.tags.get(VERSION) != version.version:
+        store.client.set_tag(run.info.run_id, VERSION, version.version)
 
 
 def _promote(store: Store, name: str, version: ModelVersion, student: Contender) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
+from stages.tracking.registry import VERSION
 from stages.tracking.runs import KIND, STUDY
 from stages.tracking.store import Store
 
@@ -50,14 +51,15 @@ def _systems() -> str:
     """The state of MLflow's page of runs. Figures are shown as text: of metrics, the page would put the largest into a group's own row."""
     widths = {
         **{
-            "attributes.`Run Name`": 310,
+            "attributes.`Run Name`": 380,
             "tags.`result`": 135,
             "tags.`score`": 60,
             "tags.`tokens`": 75,
             "tags.`steps`": 60,
         },
-        **{"tags.`known skills`": 100, "tags.`withheld skills`": 110, "tags.`panel`": 110, "attributes.`Models`": 300},
+        **{"tags.`known skills`": 100, "tags.`withheld skills`": 110, "tags.`panel`": 110},
     }
+    widths |= {f"tags.`{VERSION}`": 105, "attributes.`Models`": 320}
     state: Mapping[str, object] = {
         "searchFilter": f"tags.{KIND} = 'system'",
         "orderByKey": "metrics.`success`",
