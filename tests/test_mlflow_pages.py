@@ -102,7 +102,16 @@ def rows(page: Page) -> list[str]:
 def test_the_first_page_compares_all_systems(served: str) -> None:
     committed = json.loads((ROOT / "metrics" / "systems.json").read_text())["rows"]
     with opened(served) as page:
-        for column in ("result", "tokens", "steps", "score", "known skills", "withheld skills", "panel", "model version"):
+        for column in (
+            "result",
+            "tokens",
+            "steps",
+            "score",
+            "known skills",
+            "withheld skills",
+            "panel",
+            "model version",
+        ):
             expect(page.get_by_role("columnheader", name=column, exact=True).first).to_be_visible()
         shown = rows(page)
     assert len([line for line in shown if "Group:" in line]) == len({(r["env"], r["agent"]) for r in committed})

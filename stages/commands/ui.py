@@ -58,7 +58,11 @@ def run(args: Namespace) -> int:
     # In the environment and not in the command, which all users of a machine can read: the address may hold a password. Without
     # MLflow's jobs, which are for judges that ask a model: they are six processes more.
     environment = {**os.environ, "MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for ending in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # also where a shell has set a job in the background to ignore the first
+        signal.signal(ending, signal.default_int_handler)
     CACHE.mkdir(exist_ok=True)
     log = CACHE / "mlflow-server.log"
     with (
