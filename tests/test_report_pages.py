@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,6 +15,7 @@ from browser import browse
 from fake_study import broken, run
 from made_report import BANK, EVIL, HINTS, funnel, hostile, known, system, whole_study, write_study
 from playwright.sync_api import Page, expect
+from structure import ROOT
 
 from stages import report
 
@@ -223,3 +225,18 @@ def test_a_lost_file_of_episodes_is_named(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="ERR_FILE_NOT_FOUND"), browse() as page:
         page.goto(f"{site}/episodes.html")
         expect(page.get_by_role("alert")).to_contain_text("episodes/alfworld_react.test.js could not be loaded")
+
+
+def test_the_committed_report_is_of_the_committed_metrics() -> None:
+    """Its counts of episodes, taken from the pages, against those of the contrasts."""
+    contrasts = json.loads((ROOT / "metrics" / "contrasts.json").read_text())["rows"]
+    with browse(1280, 800) as page:
+        for number in {(r["env"], r["agent"]): r for r in contrasts}:
+            page.goto(f"{(ROOT / 'report').as_uri()}/episodes.html#set={'_'.join(number)}.test")
+            for row in contrasts:
+                if (row["env"], row["agent"], row["metric"]) == (*number, "success") and {row["a"], row["b"]} <= {
+                    "rag",
+                    "base",
+                }:
+                    page.get_by_role("button", name=f"{row['a']} solves, {row['b']} fails").click()
+                    expect(page.locator("#count")).to_have_text(f"{row['only_a']} of {row['n']}")
