@@ -19,12 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 from stages.core.params import load
 from stages.core.process import run_stage
-from stages.core.records import Episode
 from stages.tracking import runs, studies, traces, views
 from stages.tracking.lockfile import Lockfile, read_lockfile
 from stages.tracking.registry import Registered, register
 from stages.tracking.store import Store, UnreachableError, open_store
-from stages.tracking.study import Contender, check_adapter, read_contenders, read_curve, read_rows
+from stages.tracking.study import EVALS, Contender, check_adapter, read_contenders, read_curve, read_rows
 
 if TYPE_CHECKING:  # else mlflow would be imported before stages.tracking has set what it reads then
     from mlflow.entities import Run
@@ -83,6 +82,9 @@ def read_inputs() -> Inputs:
     for student in filter(lambda c: c.is_student, contenders):
         check_adapter(student.student_folder)
         read_curve(student.student_folder)
+    for contender in contenders:
+        lock.output_md5(f"{EVALS}/{contender.name}")
+        traces.episodes(contender)
     sample = traces.sample(contenders, settings.track.traces)
     return Inputs(settings.model_dump(mode="json"), lock, contenders, contrasts, funnel, sample)
 
@@ -93,12 +95,11 @@ def record(store: Store, inputs: Inputs, experiment: str) -> Recorded:
     key = studies.study_key(inputs.lock, inputs.settings)
     known = runs.finished(store, key)
     name = known.data.tags[runs.STUDY] if known else studies.study_name(store, experiment)
-    commits = sorted({str(row.get("git_commit", "")) for c in inputs.contenders for row in c.rows.values()})
-    study = known or studies.create_study(store, key, name, commits)
+    study = known or studies.create_study(store, key, name, inputs.contenders[0])
     systems, versions, new, shown = [], [], 0, 0
     for contender in inputs.contenders:
-        run, played = record_system(store, inputs, contender, name)
-        new, shown = new + (played is not None), shown + len(played or ())
+        run, is_new, added = record_system(store, inputs, contender, name)
+        new, shown = new + is_new, shown + added
         systems.append((contender, run))
         if contender.is_student:
             versions.append(register(store, contender, run, inputs.lock))
@@ -110,22 +111,22 @@ def record(store: Store, inputs: Inputs, experiment: str) -> Recorded:
     return Recorded(name, known is None, new, len(systems) - new, shown, versions)
 
 
-def record_system(
-    store: Store, inputs: Inputs, contender: Contender, study: str
-) -> tuple[Run, Sequence[Episode] | None]:
-    """The run of a system, and the episodes that became its traces; None where its evaluation was recorded before."""
+def record_system(store: Store, inputs: Inputs, contender: Contender, study: str) -> tuple[Run, bool, int]:
+    """The run of a system, whether it is new, and how many traces were added to it. One that is known gets those that it lacks."""
     key = runs.system_key(contender, inputs.lock)
     known = runs.finished(store, key)
-    if known:
-        runs.join_study(store, known, study)
-        return known, None
-    by_task = {episode.task_id: episode for episode in traces.episodes(contender)}
-    played = [by_task[task] for task in inputs.sample.get(contender.cell, ()) if task in by_task]
-    run = runs.create_system(store, key, contender, inputs.lock, study)
-    runs.write_system(store, run, contender, inputs.lock)
-    traces.write_traces(store, run, played)
-    runs.finish(store, run)
-    return run, played
+    run = known or runs.create_system(store, key, contender, inputs.lock, study)
+    if known is None:
+        runs.write_system(store, run, contender, inputs.lock)
+    runs.join_study(store, run, study)
+    wanted = inputs.sample.get(contender.cell, [])[int(run.data.tags.get(runs.TRACES, 0)) :]
+    if wanted:
+        by_task = {episode.task_id: episode for episode in traces.episodes(contender)}
+        traces.write_traces(store, run, [by_task[task] for task in wanted], int(contender.reported.get("shots", 0)))
+        store.client.set_tag(run.info.run_id, runs.TRACES, str(len(inputs.sample[contender.cell])))
+    if known is None:
+        runs.finish(store, run)
+    return run, known is None, len(wanted)
 
 
 def summary(recorded: Recorded, store: Store) -> str:

@@ -40,7 +40,7 @@ RERUNS = {
     "curation": {"lessons"},
     "training": {"warmup", "base", "students"},
     "stats": {"metrics", "report", "track"},
-    "reporting": {"report"},
+    "reporting": {"report", "track"},
     "tracking": {"track"},
 }
 """By package, the stages that an edit in it reruns at once; further ones follow where these write something new. By `cells`, an edit in an

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 from pathlib import Path
@@ -15,6 +16,7 @@ from tracked import BASE, DISTILLED, client, named, runs, table, traces
 from stages import track
 from stages.core.records import Episode, read, write
 from stages.tracking import store as stores
+from stages.tracking.lockfile import file_md5
 from stages.tracking.study import Contender, flatten, masked
 
 from mlflow.artifacts import download_artifacts  # isort: skip
@@ -30,7 +32,8 @@ def test_a_system_is_one_run_with_few_figures_and_words_for_people(
     assert {run.info.status for run in found.values()} == {"FINISHED"}
     assert found.keys() == {BASE, DISTILLED, "study: study"}
     base, student = found[BASE], found[DISTILLED]
-    assert "hunter2" not in said and "hunter2" not in str([run.to_dictionary() for run in found.values()])
+    kept = b"".join(path.read_bytes() for path in finished.glob("ml*/**/*") if path.is_file())
+    assert "hunter2" not in said and b"hunter2" not in kept + (finished / stores.DATABASE).read_bytes()
 
     assert len({name for run in found.values() for name in run.data.metrics}) <= 40
     figures = {
@@ -42,7 +45,12 @@ def test_a_system_is_one_run_with_few_figures_and_words_for_people(
         "dev success": 0.5,
     }
     assert figures.items() <= student.data.metrics.items() and "score" not in student.data.metrics
-    shown = {"result": "75.0 % (38 to 100)", "withheld skills": "3 of 4", "tokens": "900", "panel": "test, 20 tasks"}
+    shown = {
+        "result": "75.0 % (38\N{EN DASH}100)",
+        "withheld skills": "3/4",
+        "tokens": "900",
+        "panel": "test, 20 tasks",
+    }
     assert {**shown, "system": "distilled", "seed": "0", "cell": "alfworld react"}.items() <= student.data.tags.items()
     assert student.data.tags["mlflow.source.name"] == "python evaluate" and student.data.tags["mlflow.user"]
     assert (
@@ -116,7 +124,7 @@ def test_what_an_experiment_leaves_as_it_was_is_not_recorded_again(
     monkeypatch.setenv("DVC_EXP_NAME", "other-seed")
     assert track.main() == 0
     assert (len(runs(finished, "study")), len(runs(finished, "system"))) == (2, 2)
-    assert {run.data.tags["studies"] for run in runs(finished, "system")} == {"study, other-seed"}
+    assert {run.data.tags["studies"] for run in runs(finished, "system")} == {"|study|other-seed|"}
 
     write_results(finished, dev=0.6)
     assert track.main() == 0
@@ -168,14 +176,59 @@ def test_episodes_become_traces_the_base_agents_failures_first(finished: Path) -
 
 
 def test_a_machines_failure_is_an_error_and_no_verdict_on_the_agent(finished: Path) -> None:
+    """It says nothing of the agent, so such a task comes after all others."""
     path = finished / "data/evals/alfworld_react_base/test.parquet"
-    write(
-        path, Episode, [broken(episode) if episode.task_id == "heat-2" else episode for episode in read(path, Episode)]
-    )
+    write(path, Episode, [broken(e) if e.task_id == "heat-2" else e for e in read(path, Episode)])
+    settings = finished / "params.yaml"
+    settings.write_text(settings.read_text().replace("  traces: 10 ", "  traces: 99 "))
     assert track.main() == 0
-    [trace] = [t for t in traces(finished, named(finished)[BASE]) if t.info.tags["task"] == "heat-2"]
-    assert trace.info.state == "ERROR" and trace.info.assessments == []
-    assert "the machine failed: engine down" in trace.info.response_preview
+    last = traces(finished, named(finished)[BASE])[-1]
+    assert last.info.tags["task"] == "heat-2" and last.info.state == "ERROR" and last.info.assessments == []
+    assert "the machine failed: engine down" in last.info.response_preview
+
+
+def test_more_traces_wanted_are_added_to_the_runs_there_are(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = finished / "params.yaml"
+    text = path.read_text()
+    for number, said in (
+        (2, "is new; runs of systems: 2 new, 0 known; traces: 4 new"),
+        (5, "0 new, 2 known; traces: 6 new"),
+        (3, "traces: 0 new"),
+    ):
+        path.write_text(text.replace("  traces: 10 ", f"  traces: {number} "))
+        assert track.main() == 0
+        assert said in capsys.readouterr().out
+    found = named(finished)
+    assert [t.info.tags["task"] for t in traces(finished, found[BASE])] != [] and len(found) == 3
+    assert {t.info.tags["task"] for t in traces(finished, found[BASE])} == {f"heat-{i}" for i in range(5)}
+
+
+def test_a_trace_begins_with_the_worked_examples_that_the_prompt_had(finished: Path) -> None:
+    path = finished / "metrics" / "systems.json"
+    path.write_text(path.read_text().replace('"system": "base"', '"shots": 1, "system": "base"'))
+    relock(finished, path)
+    evals = finished / "data/evals/alfworld_react_base/test.parquet"
+    write(evals, Episode, [dataclasses.replace(e, category_used="heat") for e in read(evals, Episode)])
+    assert track.main() == 0
+    found = named(finished)
+    asked = {name: traces(finished, found[name])[0].data.spans[0].inputs["messages"] for name in (BASE, DISTILLED)}
+    assert (
+        len(asked[BASE]) > 4
+        and asked[BASE][-1]["content"].endswith("You are in a room.")
+        and len(asked[DISTILLED]) == 2
+    )
+
+
+def test_a_further_time_writes_nothing(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_EXP_NAME", "hints.k=1, stats.seed=2")
+    assert track.main() == 0
+    written: list[str] = []
+    kind = type(client(finished))
+    for name in dir(kind):
+        if name.startswith(("log_", "set_", "create_", "update_", "delete_")):
+            monkeypatch.setattr(kind, name, lambda *args, name=name, **more: written.append(name))
+    assert track.main() == 0
+    assert written == []
 
 
 def test_none_wanted_none_written(finished: Path) -> None:
@@ -196,6 +249,7 @@ def test_none_wanted_none_written(finished: Path) -> None:
         ("metrics/funnel.json", '{"schema_version": 9, "rows": []}', "schema_version 9, 1 expected"),
         (f"data/students/{STUDENT}/adapter/adapter_config.json", None, "run `dvc checkout`"),
         (f"data/students/{STUDENT}/curve.jsonl", "?", "not a learning curve"),
+        (f"data/evals/{STUDENT}/test.parquet", None, "test.parquet"),
     ],
 )
 def test_unusable_inputs_are_named_and_nothing_is_written(
@@ -212,6 +266,27 @@ def test_unusable_inputs_are_named_and_nothing_is_written(
 def test_a_student_is_judged_by_its_score_where_rewards_are_graded() -> None:
     judged = {score: Contender("env", "agent", "sft", 0, {"test": {"score": score}}).primary for score in (25.0, None)}
     assert judged == {25.0: "score", None: "success"}
+
+
+def test_the_first_panel_of_the_metric_file_is_the_one_reported(finished: Path) -> None:
+    path = finished / "metrics" / "systems.json"
+    path.write_text(path.read_text().replace('"panel": "test"', '"panel": "test_seen"'))
+    relock(finished, path)
+    for folder in ("alfworld_react_base", STUDENT):
+        (finished / "data/evals" / folder / "test.parquet").rename(
+            finished / "data/evals" / folder / "test_seen.parquet"
+        )
+    assert track.main() == 0
+    assert named(finished)[DISTILLED].data.tags["panel"] == "test_seen, 20 tasks"
+
+
+def relock(root: Path, path: Path) -> None:
+    """Let dvc.lock know a metric file as it is now."""
+    lock = yaml.safe_load((root / "dvc.lock").read_text())
+    for out in lock["stages"]["metrics"]["outs"]:
+        if root / out["path"] == path:
+            out["md5"] = file_md5(path)
+    (root / "dvc.lock").write_text(yaml.safe_dump(lock))
 
 
 def test_secrets_stay_out() -> None:

@@ -26,17 +26,18 @@ def test_a_version_says_what_it_is(finished: Path) -> None:
     student = client(finished).get_run(named(finished)[DISTILLED].info.run_id)
     assert version.run_id == student.info.run_id
     assert [f"models:/{output.model_id}" for output in student.inputs.model_inputs] == [version.source]
-    assert student.data.tags["model version"] == version.version
+    assert student.data.tags["model version"] == str(version.version)
     tags = {"dvc.md5": "s1.dir", "arm": "distilled", "seed": "0", "base_model": "tiny", "dev.success": "0.5"}
     assert {**tags, "dev": "50.0 % of 20 tasks", "test": "75.0 % of 20 tasks"}.items() <= version.tags.items()
     for part in (
         "LoRA adapter for alfworld react, seed 0",
-        "75.0 % (38 to 100)",
+        "75.0 % (38\N{EN DASH}100)",
         "no benchmark numbers",
         "PeftModel",
         "stages play",
     ):
         assert part in version.description
+    assert f"models:/{MODEL}/1" in version.description
     assert "champion" in client(finished).get_registered_model(MODEL).description
 
 

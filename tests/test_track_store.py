@@ -27,6 +27,7 @@ from stages import track
 from stages.commands import ui
 from stages.tracking import models
 from stages.tracking import store as stores
+from stages.tracking.moved import follow
 
 
 def test_a_deleted_run_or_model_is_recorded_again(finished: Path) -> None:
@@ -50,6 +51,23 @@ def test_a_store_of_a_newer_mlflow_is_told_of(finished: Path, capsys: pytest.Cap
     assert track.main() == 1
     said = capsys.readouterr().err
     assert "newer" in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize("kept", [100, 5000])
+def test_a_database_that_was_cut_is_told_of(finished: Path, kept: int, capsys: pytest.CaptureFixture[str]) -> None:
+    path = finished / stores.DATABASE
+    path.write_bytes(path.read_bytes()[:kept])
+    assert track.main() == 1
+    assert "mlflow.db" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kept_at", ["mlflow-artifacts:/1", "s3://bucket/1", "file:///elsewhere/store"])
+def test_artifacts_kept_elsewhere_have_not_moved(finished: Path, kept_at: str) -> None:
+    assert track.main() == 0
+    address = (finished / stores.ARTIFACTS).as_uri()
+    with closing(sqlite3.connect(finished / stores.DATABASE)) as database, database:
+        database.execute("UPDATE experiments SET artifact_location = ? WHERE artifact_location = ?", (kept_at, address))
+    assert not follow(finished / stores.DATABASE, stores.EXPERIMENT, finished / stores.ARTIFACTS)
 
 
 def test_two_at_once_record_each_system_once(finished: Path) -> None:
@@ -200,8 +218,14 @@ def test_a_server_holds_it_all_and_is_named_as_the_place_to_look(
 
 def test_without_anything_recorded_ui_says_what_to_run(finished: Path) -> None:
     (finished / stores.DATABASE).unlink()
-    with pytest.raises(ui.UiError, match="nothing was recorded yet"):
+    with pytest.raises(stores.StoreError, match="nothing was recorded yet"):
         ui.run(Namespace(port=5000))
+
+
+@pytest.mark.parametrize("port", [0, -1, 99999])
+def test_a_port_that_is_none_is_told_of(finished: Path, port: int) -> None:
+    with pytest.raises(ui.UiError, match="from 1 to 65535"):
+        ui.run(Namespace(port=port))
 
 
 def test_a_port_in_use_is_told_of(finished: Path) -> None:

@@ -233,4 +233,4 @@ def _on_site(args: argparse.Namespace, env: str) -> tuple[Task, Callable[[], Env
             )
         category = known[0]
     spec = {"session": session, "instruction": goal}
-    return Task(session, args.env, "of the site", category, goal, spec), lambda: shop
+    return Task(session, env, "of the site", category, goal, spec), lambda: shop

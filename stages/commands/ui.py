@@ -6,6 +6,7 @@ A server that MLFLOW_TRACKING_URI names is only told of; a database is served he
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -31,26 +32,23 @@ class UiError(Fault, RuntimeError):
 def add_parser(commands: Any) -> None:
     """The command's own arguments."""
     parser = commands.add_parser("ui", help="MLflow's pages, at the table of all systems, until interrupted")
-    parser.add_argument("--port", type=int, default=5000, help="on 127.0.0.1 (default: 5000)")
+    parser.add_argument("--port", type=int, default=5000, help="on 127.0.0.1, from 1 to 65535 (default: 5000)")
     parser.set_defaults(run=run)
 
 
 def run(args: Namespace) -> int:
     """Print one address, open it in a browser where there is a screen, and serve until interrupted. Raises `UiError` or `StoreError`."""
-    from stages.tracking.store import (
-        DATABASE,
-        open_store,
-        store_uri,
-    )  # brings mlflow along, which no other command needs
+    from stages.tracking.store import check_recorded, open_store  # brings mlflow along, which few other commands need
     from stages.tracking.views import address
 
     root = Path.cwd()
-    if store_uri(root) == f"sqlite:///{root / DATABASE}" and not (root / DATABASE).exists():
-        raise UiError(f"{root / DATABASE}: nothing was recorded yet; run ./run repro, or ./run demo for a first result")
+    check_recorded(root)
     with open_store(root) as store:
-        experiment, uri, shown = store.experiment_id, store.uri, store.shown
+        experiment, uri = store.experiment_id, store.uri
     if uri.startswith(("http://", "https://")):
-        _tell(address(shown.rstrip("/"), experiment))
+        _tell(
+            address(re.sub(r"//[^/@]*@", "//", uri).rstrip("/"), experiment)
+        )  # whoever opens it has a password of their own
         return 0
     _check_free(args.port)
     where = ("--host", "127.0.0.1", "--port", str(args.port))
@@ -88,6 +86,8 @@ def _tell(where: str) -> None:
 
 
 def _check_free(port: int) -> None:
+    if not 0 < port < 2**16:
+        raise UiError(f"--port {port}: expected a number from 1 to 65535")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from stages.reporting.words import fraction
+from stages.tracking.runs import result
 from stages.tracking.study import Contender
-from stages.tracking.words import result, share
 
 _TAUGHT = {
     "sft": "successes of the base agent, played without hints",
@@ -21,8 +22,8 @@ def family(student: Contender) -> str:
     )
 
 
-def model_card(student: Contender, name: str) -> str:
-    """What a version is, what it was trained on, its figures with intervals, how to load it."""
+def model_card(student: Contender, address: str) -> str:
+    """What the version at an address is, what it was trained on, its figures with intervals, how to load it."""
     row = student.reported
     base = str(row.get("model", "")).split("+")[0]
     source = str(row.get("panel_source", ""))
@@ -52,16 +53,16 @@ A LoRA adapter for {student.cell}, seed {student.seed}, of the base model `{base
 
 ```python
 model = AutoModelForCausalLM.from_pretrained("data/base/model")
-model = PeftModel.from_pretrained(model, mlflow.artifacts.download_artifacts("models:/{name}@champion"))
+model = PeftModel.from_pretrained(model, mlflow.artifacts.download_artifacts("{address}"))
 ```
 
-`python -m stages play --model models:/{name}@champion` plays it. Under its folder's name, {student.name}, it stands in `data/students`.
+`python -m stages play --model {address}` plays it. Under its folder's name, {student.name}, it stands in `data/students`.
 """
 
 
 def _line(panel: str, row: dict[str, Any], graded: bool) -> list[str]:
     skills = row.get("skills", {})
-    shown = [share(skills.get(skill)) for skill in ("known", "withheld")]
+    shown = [fraction(skills.get(skill)) for skill in ("known", "withheld")]
     return [
         panel,
         str(row["n"]),

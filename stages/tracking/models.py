@@ -10,7 +10,7 @@ from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException
 
 from stages.core.process import Fault
-from stages.tracking.store import open_store
+from stages.tracking.store import check_recorded, open_store
 
 _ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+|latest))")
 
@@ -38,6 +38,7 @@ def fetch(address: str, to: Path) -> Student:
         raise ModelError(
             f"{address!r} is no model: expected models:/NAME@champion, models:/NAME/latest or models:/NAME/3"
         )
+    check_recorded(Path.cwd())
     with open_store(Path.cwd()) as store:
         try:
             if named["alias"]:

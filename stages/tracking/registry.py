@@ -13,11 +13,11 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
+from stages.reporting.words import percent
 from stages.tracking.cards import family, model_card
 from stages.tracking.lockfile import Lockfile
 from stages.tracking.store import Store
 from stages.tracking.study import Contender, check_adapter
-from stages.tracking.words import percent
 
 ALIAS = "champion"
 MD5 = "dvc.md5"
@@ -42,22 +42,29 @@ def register(store: Store, student: Contender, run: Run, lock: Lockfile) -> Regi
     name = model_name(student)
     md5 = lock.output_md5(student.student_folder.as_posix())
     tags = {MD5: md5, **_tags(student)}
-    card = model_card(student, name)
     version = _version(store, name, md5, student)
     is_new = version is None
     if version is None:
         model = _logged_model(store, name, md5, student, run)
         version = store.client.create_model_version(
-            *(name, f"models:/{model.model_id}", run.info.run_id, tags), model_id=model.model_id, description=card
+            name, f"models:/{model.model_id}", run.info.run_id, tags, model_id=model.model_id
         )
-    else:
-        for tag in tags:
-            if version.tags.get(tag) != tags[tag]:
-                store.client.set_model_version_tag(name, version.version, tag, tags[tag])
-        if version.description != card:
-            store.client.update_model_version(name, version.version, card)
+    _describe(store, version, student, tags)
     _link(store, version, run)
     return Registered(is_new, f"{name} version {version.version}: {_promote(store, name, version, student)}")
+
+
+def _describe(store: Store, version: ModelVersion, student: Contender, tags: dict[str, str]) -> None:
+    """Let a version say of its student what the newest evaluation says, and nothing that only an older one said."""
+    name, number = version.name, version.version
+    for tag in tags:
+        if version.tags.get(tag) != tags[tag]:
+            store.client.set_model_version_tag(name, number, tag, tags[tag])
+    for tag in version.tags.keys() - tags:
+        store.client.delete_model_version_tag(name, number, tag)
+    card = model_card(student, f"models:/{name}/{number}")
+    if version.description != card:
+        store.client.update_model_version(name, number, card)
 
 
 def model_name(student: Contender) -> str:
@@ -114,8 +121,8 @@ def _link(store: Store, version: ModelVersion, run: Run) -> None:
     inputs = store.client.get_run(run.info.run_id).inputs  # a search leaves them out
     if inputs is None or model not in {entry.model_id for entry in inputs.model_inputs}:
         store.client.log_inputs(run.info.run_id, models=[LoggedModelInput(model)])
-    if run.data.tags.get(VERSION) != version.version:
-        store.client.set_tag(run.info.run_id, VERSION, version.version)
+    if run.data.tags.get(VERSION) != str(version.version):
+        store.client.set_tag(run.info.run_id, VERSION, str(version.version))
 
 
 def _promote(store: Store, name: str, version: ModelVersion, student: Contender) -> str:

@@ -20,18 +20,19 @@ from mlflow.utils.mlflow_tags import (
     MLFLOW_USER,
 )
 
+from stages.core import plugins
+from stages.reporting.words import fraction, percent, whole_interval
 from stages.tracking.lockfile import Lockfile, digest
 from stages.tracking.store import Store
 from stages.tracking.study import EVALS, Contender, flatten, masked, read_curve
-from stages.tracking.words import result, share
 
 KEY = "hintdistill.key"
 KIND = "kind"  # of a run: system or study
-STUDY, STUDIES = "study", "studies"  # that a system was first recorded in; all it is part of
+STUDY, STUDIES = "study", "studies"  # that a system was first recorded in; all it is part of, as |one|other|
+TRACES = "traces"  # how many of a system there are
 LAYOUT = 2  # of the runs; raise it when their meaning changes, and all is recorded anew
 FINISHED = RunStatus.to_string(RunStatus.FINISHED)
 
-_BATCH = 100  # parameters a request at most, a limit of MLflow
 _DIGEST = 36  # characters of a dataset's digest at most, a limit of MLflow
 # Figures that runs are compared by, and what metrics/systems.json calls them. All others are in the tables.
 _FIGURES = {
@@ -56,8 +57,8 @@ def finished(store: Store, key: str) -> Run | None:
 
 def remove(store: Store, run: Run) -> None:
     """Delete a run and its traces."""
-    found = store.client.search_traces(locations=[store.experiment_id], run_id=run.info.run_id, include_spans=False)
-    if found:
+    of_run = {"locations": [store.experiment_id], "run_id": run.info.run_id, "include_spans": False}
+    while found := store.client.search_traces(**of_run):
         store.client.delete_traces(store.experiment_id, trace_ids=[trace.info.trace_id for trace in found])
     store.client.delete_run(run.info.run_id)
 
@@ -88,7 +89,7 @@ def create_system(store: Store, key: str, contender: Contender, lock: Lockfile, 
         MLFLOW_SOURCE_NAME: lock.command(output),
         MLFLOW_GIT_COMMIT: str(row.get("git_commit", "")),
         STUDY: study,
-        STUDIES: study,
+        STUDIES: f"|{study}|",
         "cell": contender.cell,
         "system": contender.system,
         "seed": str(contender.seed) if contender.is_student else "",
@@ -97,7 +98,7 @@ def create_system(store: Store, key: str, contender: Contender, lock: Lockfile, 
         "score": "" if row.get("score") is None else f"{row['score']:.1f}",
         "tokens": f"{row['tokens_per_episode']:,.0f}",
         "steps": f"{row['steps']:.1f}",
-        **{f"{skill} skills": share(row.get("skills", {}).get(skill)) for skill in ("known", "withheld")},
+        **{f"{skill} skills": fraction(row.get("skills", {}).get(skill)) for skill in ("known", "withheld")},
         **{name: str(row.get(name, "")) for name in ("model", "engine", "panel_source")},
         **{f"{panel}.panel_sha256": found["panel_sha256"] for panel, found in contender.rows.items()},
         "dvc.md5": lock.output_md5(output),
@@ -107,8 +108,7 @@ def create_system(store: Store, key: str, contender: Contender, lock: Lockfile, 
 
 def write_system(store: Store, run: Run, contender: Contender, lock: Lockfile) -> None:
     """A system's settings, figures, tables, panels and, for a student, its learning curve."""
-    settings = flatten(lock.settings_behind(f"{EVALS}/{contender.name}"))
-    write_params(store, run, settings)
+    write_params(store, run, _settings(contender, lock))
     time = run.info.start_time
     points = [(name, value, 0) for name, value in _figures(contender).items()]
     if contender.is_student:
@@ -123,23 +123,38 @@ def write_system(store: Store, run: Run, contender: Contender, lock: Lockfile) -
 
 
 def write_params(store: Store, run: Run, settings: Mapping[str, str]) -> None:
-    """Settings under dotted names, in as few requests as MLflow allows."""
-    params = [Param(name, value) for name, value in settings.items()]
-    for start in range(0, len(params), _BATCH):
-        store.client.log_batch(run.info.run_id, params=params[start : start + _BATCH])
+    """Settings under dotted names."""
+    store.client.log_batch(run.info.run_id, params=[Param(name, value) for name, value in settings.items()])
 
 
 def log_table(store: Store, run: Run, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """A table for MLflow's table viewer; what a row lacks is an empty cell."""
     columns = dict.fromkeys(column for row in rows for column in row)
-    store.client.log_table(run.info.run_id, {c: [row.get(c) for row in rows] for c in columns}, f"{name}.json")
+    shown = {c: [masked(v) if isinstance(v := row.get(c), str) else v for row in rows] for c in columns}
+    store.client.log_table(run.info.run_id, shown, f"{name}.json")
 
 
 def join_study(store: Store, run: Run, study: str) -> None:
     """Note on a system's run that a study refers to it."""
-    studies = run.data.tags.get(STUDIES, "").split(", ")
-    if study not in studies:
-        store.client.set_tag(run.info.run_id, STUDIES, ", ".join([*studies, study]))
+    studies = run.data.tags.get(STUDIES, "|")
+    if f"|{study}|" not in studies:
+        store.client.set_tag(run.info.run_id, STUDIES, f"{studies}{study}|")
+
+
+def result(row: Mapping[str, Any]) -> str:
+    """Success of a row of metrics/systems.json with its 95 % interval: `73.3 % (61-83)`."""
+    return f"{percent(row['success'])} ({whole_interval(row['success_low'], row['success_high'])})"
+
+
+def _settings(contender: Contender, lock: Lockfile) -> dict[str, str]:
+    """What the system depends on. DVC's graph says more: what one cell stands on, a stage reads for all of them."""
+    others = set(plugins.names("envs")) - {contender.env}
+    found = flatten(lock.settings_behind(f"{EVALS}/{contender.name}"))
+    return {
+        name: value
+        for name, value in found.items()
+        if others.isdisjoint(name.split(".")) and (contender.is_student or not name.startswith("students."))
+    }
 
 
 def _counted(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -185,7 +200,7 @@ def _dataset(contender: Contender, panel: str) -> DatasetInput:
         digest=row["panel_sha256"][:_DIGEST],
         source_type="dvc",
         source=json.dumps(source),
-        profile=json.dumps({"tasks": row["n"], "sha256": row["panel_sha256"]}),
+        profile=json.dumps({"tasks": row["n"] + row.get("machine_failures", 0), "sha256": row["panel_sha256"]}),
     )
     return DatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, panel)])
 

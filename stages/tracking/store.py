@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import socket
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -65,6 +66,13 @@ def store_uri(root: Path) -> str:
     return uri
 
 
+def check_recorded(folder: Path) -> None:
+    """Raise `StoreError` where the project at `folder` has no database yet, which to open would make it."""
+    database = real_root(folder) / DATABASE
+    if store_uri(database.parent) == f"sqlite:///{database}" and not database.exists():
+        raise StoreError(f"{database}: nothing was recorded yet; run ./run repro, or ./run demo for a first result")
+
+
 @contextmanager
 def open_store(folder: Path) -> Iterator[Store]:
     """The store of the project at `folder`, for one process at a time.
@@ -91,7 +99,7 @@ def open_store(folder: Path) -> Iterator[Store]:
             found = client.get_experiment_by_name(EXPERIMENT)
         with _variable(_URI, uri), _variable(_TIMEOUT, os.environ.get(_TIMEOUT, str(_WORK))):
             yield Store(client, _experiment(client, found, uri, root), uri, masked(uri))
-    except (MlflowException, SQLAlchemyError, OSError) as error:
+    except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
         raise _explained(error, uri) from error
     finally:
         lock.release()

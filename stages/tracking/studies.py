@@ -19,25 +19,29 @@ from stages.tracking.study import Contender, flatten
 REPORT = Path("report")
 _REPORT_MD5 = "report.md5"
 _NAMED = 60  # characters of a study's name
+_NOTE = 7900  # characters of a note; MLflow cuts it at 8,000
 
 
 def study_key(lock: Lockfile, settings: dict[str, Any]) -> str:
-    """What determines a study: every stage's inputs and outputs, and the settings."""
-    return digest([LAYOUT, "study", lock.state_key(settings)])
+    """What determines a study: every stage's inputs and outputs, and the settings but those of `track` itself."""
+    return digest(
+        [LAYOUT, "study", lock.state_key({name: value for name, value in settings.items() if name != "track"})]
+    )
 
 
 def study_name(store: Store, experiment: str) -> str:
     """A new study's name: DVC's of the experiment, else what it changes against the committed settings; a number where it is taken."""
-    name = experiment or _changes()
+    name = (experiment or _changes()).replace("|", "/")  # which parts the names in a system's tag
     taken = {
         run.data.tags.get(STUDY) for run in store.client.search_runs([store.experiment_id], f"tags.{KIND} = 'study'")
     }
     return next(n for n in (name, *(f"{name} ({i})" for i in range(2, len(taken) + 3))) if n not in taken)
 
 
-def create_study(store: Store, key: str, name: str, commits: Sequence[str]) -> Run:
-    """The run of a study, without its contents yet."""
-    tags = {STUDY: name, MLFLOW_SOURCE_NAME: "dvc repro", MLFLOW_GIT_COMMIT: commits[-1] if commits else ""}
+def create_study(store: Store, key: str, name: str, counted: Contender) -> Run:
+    """The run of a study, without its contents yet; `counted` is any of its systems."""
+    commit = str(counted.reported.get("git_commit", ""))
+    tags = {STUDY: name, MLFLOW_SOURCE_NAME: "dvc repro", MLFLOW_GIT_COMMIT: commit}
     return create(store, key, "study", f"study: {name}", tags)
 
 
@@ -69,7 +73,10 @@ def upload_report(store: Store, run: Run, lock: Lockfile) -> None:
     store.client.log_artifacts(run.info.run_id, str(REPORT), "report")
     summary = REPORT / "report.md"
     if summary.is_file():
-        store.client.set_tag(run.info.run_id, MLFLOW_RUN_NOTE, summary.read_text(encoding="utf-8"))
+        note = summary.read_text(encoding="utf-8")
+        if len(note) > _NOTE:  # whole sections only
+            note = note[: note.rfind("\n## ", 0, _NOTE)] + "\n\nThe rest is in the artifact report/report.md."
+        store.client.set_tag(run.info.run_id, MLFLOW_RUN_NOTE, note)
     store.client.set_tag(run.info.run_id, _REPORT_MD5, md5)
 
 

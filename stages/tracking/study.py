@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,6 @@ from stages.stats.systems import STUDENTS, label
 
 STUDENT_FOLDERS = "data/students"
 EVALS = "data/evals"
-REPORTED = ("test", "dev")  # the panel whose hash stands for a contender: the first of these it was evaluated on
-
-_IDENTITY = {"env", "agent", "system", "seed", "panel", "schema_version"}  # of a row: numbers among them are no figures
 _SECRET = re.compile(r"(^|[._-])(api_?key|secret|password|passwd|token|credentials?)$", re.IGNORECASE)
 _USERINFO = re.compile(r"(://)[^/@\s]+@")
 _QUERY = re.compile(r"([?&](?:api_?key|secret|password|token)=)[^&\s]+", re.IGNORECASE)
@@ -70,8 +67,8 @@ class Contender:
 
     @property
     def reported(self) -> dict[str, Any]:
-        """The row of the panel that is reported."""
-        return next((self.rows[p] for p in REPORTED if p in self.rows), next(iter(self.rows.values())))
+        """The row of the panel that is reported: metrics/systems.json has it first."""
+        return next(iter(self.rows.values()))
 
 
 def read_contenders(path: Path) -> list[Contender]:
@@ -110,7 +107,7 @@ def read_curve(folder: Path) -> list[dict[str, float]]:
     path = folder / "curve.jsonl"
     try:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        return [{"step": int(row["step"]), **numbers(row, skip={"step"})} for row in rows]
+        return [{"step": int(row["step"]), **{n: float(v) for n, v in row.items() if n != "step"}} for row in rows]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: not a learning curve ({error!r}); run `dvc checkout` or `dvc repro`") from error
 
@@ -122,25 +119,6 @@ def check_adapter(folder: Path) -> Path:
         if not (adapter / name).is_file():
             raise InputError(f"{adapter / name}: no such file; run `dvc checkout` or `dvc repro`")
     return adapter
-
-
-def figures(row: Mapping[str, Any]) -> dict[str, float]:
-    """The figures of a metric row under dotted names. A share's name stands for its success: `by_category.heat`."""
-    return numbers(row, skip=_IDENTITY)
-
-
-def numbers(value: Mapping[str, Any], skip: Iterable[str] = (), prefix: str = "") -> dict[str, float]:
-    """The numbers among nested values under dotted names; truth values, texts, lists and None are left out."""
-    found: dict[str, float] = {}
-    for key, inner in value.items():
-        name = prefix[:-1] if prefix and key == "success" else re.sub(r"[^\w.\- /]", "_", f"{prefix}{key}")
-        if key in skip or isinstance(inner, bool):
-            continue
-        if isinstance(inner, Mapping):
-            found |= numbers(inner, prefix=f"{name}.")
-        elif isinstance(inner, int | float):
-            found[name] = float(inner)
-    return found
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

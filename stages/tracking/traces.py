@@ -30,6 +30,8 @@ from mlflow.tracing.client import TracingClient
 from mlflow.tracing.constant import SpanAttributeKey, TraceMetadataKey, TraceTagKey
 
 from stages.agents import get
+from stages.agents.shots import shots
+from stages.core import plugins
 from stages.core.records import Episode, read
 from stages.tracking.store import Store
 from stages.tracking.study import EVALS, Contender
@@ -42,11 +44,10 @@ def sample(contenders: Sequence[Contender], number: int) -> dict[str, list[str]]
     found: dict[str, list[str]] = {}
     for contender in contenders:
         if contender.system == "base":
-            failed: list[Episode] = []
-            solved: list[Episode] = []
+            ranked: tuple[list[Episode], ...] = ([], [], [])  # failures, successes, and what says nothing of the agent
             for episode in episodes(contender):
-                (solved if episode.success else failed).append(episode)
-            found[contender.cell] = [e.task_id for e in (*_in_turn(failed), *_in_turn(solved))][:number]
+                ranked[2 if episode.machine_failure else episode.success].append(episode)
+            found[contender.cell] = [e.task_id for rank in ranked for e in _in_turn(rank)][:number]
     return found
 
 
@@ -55,12 +56,13 @@ def episodes(contender: Contender) -> list[Episode]:
     return read(Path(EVALS) / contender.name / f"{contender.reported['panel']}.parquet", Episode)
 
 
-def write_traces(store: Store, run: Run, played: Sequence[Episode]) -> None:
-    """Each episode as a trace of the run; the first one is the newest, so that lists begin with it."""
+def write_traces(store: Store, run: Run, played: Sequence[Episode], examples: int) -> None:
+    """Each episode as a trace of the run; the first one is the newest, so that lists begin with it. `examples` is how many worked ones its
+    prompts had."""
     client = TracingClient(store.uri)
     spans: list[Span] = []
     for number, episode in enumerate(played):
-        trace = _Trace(run, episode, run.info.start_time + len(played) - number)
+        trace = _Trace(run, episode, run.info.start_time + len(played) - number, examples)
         client.start_trace(trace.info(store.experiment_id))
         spans += trace.spans()
     if spans:
@@ -82,8 +84,8 @@ def _base64(hexadecimal: str) -> str:
 class _Trace:
     """An episode as MLflow's entities; `time` is when it begins, in milliseconds."""
 
-    def __init__(self, run: Run, episode: Episode, time: int) -> None:
-        self.run, self.episode, self.time = run, episode, time
+    def __init__(self, run: Run, episode: Episode, time: int, examples: int) -> None:
+        self.run, self.episode, self.time, self.examples = run, episode, time, examples
         self.id = hashlib.sha256(f"{run.info.run_id}|{episode.episode_id}".encode()).hexdigest()[:32]
         self.turns = episode.turns
 
@@ -115,7 +117,8 @@ class _Trace:
     def spans(self) -> list[Span]:
         """The episode, in it the turns, in each the model's call and the environment's step."""
         e = self.episode
-        opening = get(e.agent, e.env).prompt(e.opening, tuple(e.hints)).messages()
+        examples = shots(plugins.environment(e.env).examples, e.category_used, self.examples) if self.examples else ()
+        opening = get(e.agent, e.env).prompt(e.opening, e.hints, examples).messages()
         asked = [{"role": m.role, "content": m.content} for m in opening]
         attributes = {"hints": e.hints, "goal": e.goal, "stop": e.stop, "steps": e.steps, "refused actions": e.refused}
         found = [
@@ -131,6 +134,7 @@ class _Trace:
             usage = {"input_tokens": turn.prompt_tokens, "output_tokens": turn.reply_tokens}
             usage["total_tokens"] = sum(usage.values())
             call = {SpanAttributeKey.CHAT_USAGE: usage, "computed_tokens": turn.computed_tokens, "finish": turn.finish}
+            call |= {"turns left out": turn.elided} if turn.elided else {}
             reply = {"role": "assistant", "content": turn.reply}
             step = {"valid": turn.valid, "admissible": turn.admissible, "fault": turn.fault}
             seen = {"observation": turn.observation}

@@ -23,7 +23,7 @@ Every row is a system of a study, measured on a frozen panel of tasks: `base` is
 `tokens` are those billed an episode.
 
 - The saved view **Systems** compares them all, grouped by study. A system that a study left as it was stands in the study that first
-  measured it; `tags.studies LIKE '%NAME%'` finds all of a study.
+  measured it; `tags.studies LIKE '%|NAME|%'` finds all of a study.
 - A run has its learning curve, all its figures as tables, its panels and its adapter. A sample of its episodes are its traces: one session
   a task, so that systems stand side by side.
 - `tags.kind = 'study'` finds the studies: their settings, contrasts, funnel and report.
@@ -36,14 +36,14 @@ def address(base: str, experiment_id: str) -> str:
 
 
 def describe(store: Store) -> None:
-    """Set what the experiment's pages show, where it is not set so already."""
+    """Set what the experiment's pages show, where it is not set so already. A note of the user's stays."""
     wanted = {
         **{_KIND: "custom_model_development", MLFLOW_RUN_NOTE: _NOTE},
         **{f"{_VIEW}{SYSTEMS}": _systems(), _TRACES: _episodes()},
     }
     tags = store.client.get_experiment(store.experiment_id).tags
     for tag, value in wanted.items():
-        if tags.get(tag) != value:
+        if tags.get(tag) != value and not (tag == MLFLOW_RUN_NOTE and tag in tags):
             store.client.set_experiment_tag(store.experiment_id, tag, value)
 
 
