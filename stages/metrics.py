@@ -3,7 +3,7 @@
     python -m stages.metrics
 
 Reads the episodes of data/evals, data/rollouts and data/teacher, the panels, hints, bank and lessons. Writes
-metrics/systems.json and metrics/contrasts.json (`rows`: the reported panel, which is `test` when it was evaluated;
+metrics/systems.json and metrics/contrasts.json (`rows`: each environment's reported panel, which is `test` when it was evaluated;
 `other_panels`: rows of the same form for the others, such as dev), metrics/funnel.json, CSVs for DVC plots, and the figures one decides by,
 a file a system: metrics/summary/<cell>/<system>.json. DVC's table of metrics has a line a file and a column a key, so they fit a terminal,
 which one file of many keys would not. The rows' fields are documented in `stages.stats`. `git_commit` is the commit checked out when the stage ran; a commit of the metrics comes after it.
@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from stages.core import plugins
+from stages.core.documents import read_document
 from stages.core.files import atomic, replacing
 from stages.core.params import Cell, Settings, load
 from stages.core.process import run_stage
-from stages.core.records import SCHEMA_VERSION, BankEntry, Episode, Hint, Lesson, RecordError, read
+from stages.core.records import SCHEMA_VERSION, BankEntry, Episode, Hint, Lesson, read
 from stages.envs.panel import load_panel, panel_source
 from stages.stats.contrasts import PRIMARY_PANEL, ContrastRow, contrast_rows
 from stages.stats.funnel import FunnelRow, LessonSet, funnel_row
@@ -47,7 +48,8 @@ def run() -> str:
     settings = load()
     systems, contrasts = evaluated(settings, git_commit())
     funnel = [funnel_of(cell, settings) for cell in settings.axes.cells]
-    write_all(METRICS, systems, contrasts, funnel, reported_panel(settings.evaluate.panels))
+    reported = {env: reported_panel(settings.measured(env)) for env in settings.axes.envs}
+    write_all(METRICS, systems, contrasts, funnel, reported)
     return f"{len(systems)} rows of systems, {len(contrasts)} contrasts"
 
 
@@ -125,20 +127,8 @@ def read_lessons(folder: Path) -> LessonSet:
     return LessonSet(read(folder / "lessons.parquet", Lesson), gates, dropped)
 
 
-def read_document(path: Path, *keys: str) -> list[Any]:
-    """What a JSON file of a stage has under these keys. Raises `RecordError` when it is missing or of another form."""
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        version, *found = (document[key] for key in ("schema_version", *keys))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RecordError(f"{path}: not readable ({error!r}); run `dvc repro`") from error
-    if version != SCHEMA_VERSION:
-        raise RecordError(f"{path}: schema_version {version} found, {SCHEMA_VERSION} expected; rerun the stage")
-    return found
-
-
 def reported_panel(panels: Sequence[str]) -> str:
-    """The panel whose rows stand under `rows`: test, or the last one listed while tuning on others."""
+    """Of an environment's measured panels the one whose rows stand under `rows`: test, or the last one listed while tuning on others."""
     return PRIMARY_PANEL if PRIMARY_PANEL in panels else panels[-1]
 
 
@@ -156,23 +146,23 @@ def write_all(
     systems: Sequence[SystemRow],
     contrasts: Sequence[ContrastRow],
     funnel: Sequence[FunnelRow],
-    reported: str,
+    reported: Mapping[str, str],
 ) -> None:
-    """Write the metric files and the CSVs for DVC plots. The CSVs show the reported panel only."""
+    """Write the metric files and the CSVs for DVC plots. `reported` is each environment's panel, and the only one the CSVs show."""
     write_json(folder / "systems.json", by_panel(systems, reported))
     write_json(folder / "contrasts.json", by_panel(contrasts, reported))
     write_json(folder / "funnel.json", {"rows": [dataclasses.asdict(row) for row in funnel]})
-    shown = [row for row in systems if row.panel == reported]
-    write_summary(folder / "summary", shown, [row for row in contrasts if row.panel == reported])
+    shown = [row for row in systems if row.panel == reported[row.env]]
+    write_summary(folder / "summary", shown, [row for row in contrasts if row.panel == reported[row.env]])
     write_csv(folder / "plots" / "systems.csv", systems_table(shown))
     write_csv(folder / "plots" / "categories.csv", categories_table(shown))
 
 
-def by_panel(rows: Sequence[SystemRow] | Sequence[ContrastRow], reported: str) -> dict[str, Any]:
-    """Rows of the reported panel apart from the rest, so that `rows` holds each system or contrast once."""
+def by_panel(rows: Sequence[SystemRow] | Sequence[ContrastRow], reported: Mapping[str, str]) -> dict[str, Any]:
+    """Rows of the reported panels apart from the rest, so that `rows` holds each system or contrast once."""
     return {
-        "rows": [dataclasses.asdict(row) for row in rows if row.panel == reported],
-        "other_panels": [dataclasses.asdict(row) for row in rows if row.panel != reported],
+        "rows": [dataclasses.asdict(row) for row in rows if row.panel == reported[row.env]],
+        "other_panels": [dataclasses.asdict(row) for row in rows if row.panel != reported[row.env]],
     }
 
 

@@ -10,18 +10,17 @@ report/figures/*.svg. The same inputs give the same bytes, and a folder that was
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar
 
+from stages.core.documents import read_curve, read_document
 from stages.core.files import replacing
 from stages.core.process import Fault, run_stage
-from stages.core.records import SCHEMA_VERSION, BankEntry, Episode, Hint, Lesson, from_json, read
+from stages.core.records import BankEntry, Episode, Hint, Lesson, from_json, read
 from stages.reporting.cells import CellReport, cells
 from stages.reporting.pages import written
-from stages.reporting.recorded import Point, Recorded
+from stages.reporting.recorded import Recorded
 from stages.stats.contrasts import ContrastRow
 from stages.stats.funnel import FunnelRow
 from stages.stats.systems import STUDENTS, SystemRow, label
@@ -54,7 +53,7 @@ def run() -> str:
 
 
 def read_cells(folder: Path) -> list[CellReport]:
-    """The metric files, grouped by environment and agent. Raises `ReportError` on unusable files or no system."""
+    """The metric files, grouped by environment and agent. Raises `ReportError` or `RecordError` on unusable files or no system."""
     systems, contrasts, funnel = (folder / f"{name}.json" for name in ("systems", "contrasts", "funnel"))
     found = cells(
         systems=read_rows(systems, "rows", SystemRow),
@@ -70,14 +69,10 @@ def read_cells(folder: Path) -> list[CellReport]:
 
 def read_rows(path: Path, key: str, kind: type[T]) -> list[T]:
     """The rows under `key` of a metric file, as records."""
+    [rows] = read_document(path, key)
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        if document["schema_version"] != SCHEMA_VERSION:
-            raise ReportError(f"{path}: schema_version {document['schema_version']} found, {SCHEMA_VERSION} expected")
-        return [from_json(kind, row) for row in document[key]]
-    except OSError as error:
-        raise ReportError(f"{path}: {error.strerror}; run `dvc repro metrics`") from error
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        return [from_json(kind, row) for row in rows]
+    except (KeyError, TypeError, AttributeError) as error:
         raise ReportError(
             f"{path}: not {kind.__name__} rows under {key!r} ({error}); run `dvc repro metrics`"
         ) from error
@@ -119,17 +114,6 @@ def _played(path: Path, panel_sha256: str) -> list[Episode]:
             f"{path}: episodes of panel {min(other)}, but the metrics count {panel_sha256}; run `dvc repro metrics`"
         )
     return episodes
-
-
-def read_curve(path: Path) -> list[Point]:
-    """A student's learning curve."""
-    try:
-        rows: Iterable[str] = path.read_text(encoding="utf-8").splitlines()
-        return [Point(int(row["step"]), float(row["loss"])) for row in map(json.loads, rows)]
-    except OSError as error:
-        raise ReportError(f"{path}: {error.strerror}; run `dvc repro` (or `dvc checkout`) to make it") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise ReportError(f"{path}: not a learning curve ({error!r}); run `dvc repro` to make it anew") from error
 
 
 if __name__ == "__main__":

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from fake_study import SHA, TASKS, entry, episode, hint, lesson, run
 
-from stages import metrics
+from stages import metrics, report
 from stages.core.records import BankEntry, Episode, Hint, Lesson, Turn, write
+from stages.reporting.cells import CellReport
 from stages.stats.contrasts import contrast_rows
 from stages.stats.funnel import FunnelRow, LessonSet, funnel_row
 from stages.stats.systems import STUDENTS, Panel, Study, label, system_row
@@ -79,7 +80,8 @@ def write_study(
     """Metrics of these runs and funnels, and all that they were counted from."""
     by_panel = {panel: [r for r in runs if r[0].panel == panel] for panel in ("dev", "test")}
     contrasts = [row for found in by_panel.values() for row in contrast_rows(found, 200, 3, study.graded)]
-    metrics.write_all(root / "metrics", [system_row(r, study, "c0ffee") for r in runs], contrasts, ways, "test")
+    reported = {"alfworld": metrics.reported_panel([r[0].panel for r in runs])}
+    metrics.write_all(root / "metrics", [system_row(r, study, "c0ffee") for r in runs], contrasts, ways, reported)
     data = root / "data"
     for played in runs:
         first = played[0]
@@ -96,6 +98,11 @@ def write_study(
         write(data / "hints" / CELL / "bank.parquet", BankEntry, bank)
         for arm, made in lessons().items():
             write(data / "lessons" / f"{CELL}_{arm}" / "lessons.parquet", Lesson, made)
+
+
+def cell_of(root: Path) -> CellReport:
+    """The study as the report reads it."""
+    return report.read_cells(root / "metrics")[0]
 
 
 def at_the_root(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -32,10 +32,6 @@ def puts(task: str, category: str) -> bool:
     return category == "put"
 
 
-def puts_and_one(task: str, category: str) -> bool:
-    return category == "put" or task == "heat-0"
-
-
 def always(task: str, category: str) -> bool:
     return True
 
@@ -62,7 +58,7 @@ def evaluated(episodes: list[Episode]) -> dict[str, Any]:
 def save_state(settings: dict[str, Any], *systems: list[Episode], code: str = "1") -> None:
     """What a run leaves behind: params.yaml, dvc.lock, metrics and the episodes in the cache."""
     study = Study(withheld=("heat",), strength="full", panel_source="generated")
-    stages = {f"evaluate@{episodes[0].system}": evaluated(episodes) for episodes in systems}
+    stages = {f"evaluate@{label(episodes[0].system, episodes[0].seed)}": evaluated(episodes) for episodes in systems}
     hints = {"deps": [{"path": "stages/hinting", "md5": code}], "outs": [{"path": "data/hints", "md5": "h"}]}
     rows = {
         "systems": [system_row(episodes, study, "") for episodes in systems],
@@ -183,6 +179,26 @@ def test_other_panels_are_not_paired(compare: Compare) -> None:
     assert "alfworld_react (rag): not paired, the test panels are different ones (eeeeeeee and ffffffff)" in told
 
 
+@pytest.mark.parametrize("second", [puts, never], ids=["equal", "other"])
+def test_seeds_that_only_one_state_has_are_named_and_are_not_called_unmoved(compare: Compare, second: Solved) -> None:
+    save_state({}, played("base", puts), played("sft", puts))
+    commit("one seed")
+    save_state({}, played("base", puts), played("sft", second), played("sft", always, seed=1))
+    told = " ".join(lines(compare("HEAD", "workspace")))
+    said = "alfworld_react (sft): seeds paired: 0 (HEAD has 0; workspace has 0, 1)"
+    assert said in told and ("alfworld_react sft success: 50.0 % to 0.0 %" in told) == (second is never)
+    assert "not moved: alfworld_react (base) alfworld_react (sft): seeds" in told
+    save_state({}, played("base", puts), played("sft", puts, seed=2))
+    told = " ".join(lines(compare("HEAD", "workspace")))
+    assert "(sft): seeds paired: none (HEAD has 0; workspace has 2)" in told
+
+
+def test_settings_are_shown_as_they_are_written(compare: Compare) -> None:
+    save_state({"[b]": {"k": [None, "a"]}, "stop": "[/b]"}, played("base", puts), played("rag", puts))
+    found = lines(compare("HEAD", "workspace"))
+    assert "[b] \N{EN DASH} there" in found and 'stop \N{EN DASH} "[/b]"' in found
+
+
 def test_lost_episodes_are_named_with_what_brings_them(compare: Compare) -> None:
     lock = yaml.safe_load(Path("dvc.lock").read_text())
     lost = lock["stages"]["evaluate@rag"]["outs"][0]["md5"]
@@ -206,8 +222,12 @@ def test_what_cannot_be_compared_is_named(compare: Compare) -> None:
     assert "nowhere: no commit, branch, tag or experiment; experiments here: k1" in compare("nowhere", code=1)
     assert "a state is named twice: HEAD HEAD" in compare("HEAD", "HEAD", code=1)
     Path("metrics/systems.json").write_text("[]")
-    assert "workspace: metrics/systems.json cannot be read (TypeError(" in compare("k1", code=1)
-    Path("metrics/systems.json").write_text('{"rows": [{"env": "alfworld"}]}')
+    assert "workspace: metrics/systems.json: not readable (TypeError(" in compare("k1", code=1)
+    Path("metrics/systems.json").write_text('{"schema_version": 9, "rows": []}')
+    assert "workspace: metrics/systems.json: schema_version 9 found, 1 expected" in compare("k1", code=1)
+    Path("metrics/systems.json").write_text('{"schema_version": 1, "rows": [1]}')
+    assert "workspace: metrics/systems.json holds no rows (" in compare("k1", code=1)
+    Path("metrics/systems.json").write_text('{"schema_version": 1, "rows": [{"env": "alfworld"}]}')
     assert "workspace: metrics/systems.json is of another version of the code, without agent, panel" in compare(
         "k1", code=1
     )

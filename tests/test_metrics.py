@@ -375,12 +375,19 @@ def test_what_the_hint_writer_saw_stands_beside_the_figures(
         write_cell("alfworld_react", basis=basis)
         assert metrics.study_of(Cell("alfworld_react"), load()).hint_basis == basis
     Path("data/hints/alfworld_react/writer.json").unlink()
-    assert "data/hints/alfworld_react/writer.json: not readable (FileNotFoundError" in failing(capsys)
+    assert "data/hints/alfworld_react/writer.json: No such file or directory; run `dvc repro`" in failing(capsys)
 
 
-def test_rows_show_test_unless_only_others_were_evaluated() -> None:
+def test_each_environment_reports_test_or_else_the_last_panel_that_it_was_measured_on(tmp_path: Path) -> None:
     assert metrics.reported_panel(["test", "dev"]) == "test"
-    assert metrics.reported_panel(["dev"]) == "dev"
+    assert metrics.reported_panel(["dev", "test_seen"]) == "test_seen"
+    runs = [run("base", known, panel, env=env) for env in ("alfworld", "webshop") for panel in ("dev", "test")][:3]
+    rows = [system_row(episodes, STUDY, "") for episodes in runs]
+    metrics.write_all(tmp_path, rows, [], [], {"alfworld": "test", "webshop": "dev"})
+    systems = json.loads((tmp_path / "systems.json").read_text(encoding="utf-8"))
+    assert [(r["env"], r["panel"]) for r in systems["rows"]] == [("alfworld", "test"), ("webshop", "dev")]
+    assert [(r["env"], r["panel"]) for r in systems["other_panels"]] == [("alfworld", "dev")]
+    assert {p.name for p in (tmp_path / "summary").iterdir()} == {"alfworld_react", "webshop_react"}
 
 
 def test_the_commit_is_empty_outside_a_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

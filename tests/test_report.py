@@ -15,12 +15,24 @@ from typing import Any
 import polars as pl
 import pytest
 from fake_study import SHA, broken, run
-from made_report import CELL, EVIL, STUDY, at_the_root, funnel, hostile, known, system, whole_study, write_study
+from made_report import (
+    CELL,
+    EVIL,
+    STUDY,
+    at_the_root,
+    cell_of,
+    funnel,
+    hostile,
+    known,
+    system,
+    whole_study,
+    write_study,
+)
 
 from stages import report
+from stages.core.text import visible
 from stages.reporting import cells, tables, words
-from stages.reporting.cells import CellReport
-from stages.reporting.verdict import Verdict, verdict
+from stages.reporting.verdict import verdict
 from stages.stats.systems import Study
 
 
@@ -28,10 +40,6 @@ from stages.stats.systems import Study
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_study(tmp_path, whole_study(), [funnel()])
     return at_the_root(tmp_path, monkeypatch)
-
-
-def cell_of(folder: Path) -> CellReport:
-    return report.read_cells(folder / "metrics")[0]
 
 
 def text_of(name: str) -> str:
@@ -158,33 +166,13 @@ def test_the_primary_contrast_is_marked_and_comes_first(folder: Path) -> None:
     assert "12 paired tasks, 1 training seed" in found.note
 
 
-def judged(tmp_path: Path, names: tuple[str, ...], study: Study = STUDY) -> Verdict:
-    write_study(tmp_path, [system(name) for name in names], [], study)
-    return verdict(cell_of(tmp_path))
-
-
-def test_the_answer_follows_from_the_primary_contrast(tmp_path: Path) -> None:
-    found = judged(tmp_path, ("base", "rag", "sft", "distilled"))
-    assert (found.tone, found.sign) == ("partly", "◐")  # Holm leaves the difference to base in doubt
-    write_study(tmp_path, [run("sft", lambda t, c: True), run("distilled", known)], [])
-    assert verdict(cell_of(tmp_path)).tone == "no"
-    write_study(tmp_path, [run("sft", known), run("distilled", known)], [])
-    assert verdict(cell_of(tmp_path)).answer.startswith("Not shown")
-    write_study(tmp_path, [run("sft", known), system("distilled")], [])
-    assert verdict(cell_of(tmp_path)).answer.startswith("Yes: distilled")
-    write_study(tmp_path, [run("sft", known), system("distilled")], [], dataclasses.replace(STUDY, graded=True))
-    graded = verdict(cell_of(tmp_path))
-    assert (
-        graded.answer.startswith("Yes, by score") and "+50.0 points of success" in dict(graded.points)["Solved in full"]
-    )
-
-
 @pytest.mark.parametrize("names", [("base",), ("base", "rag"), ("base", "rag", "distilled"), ("base", "sft"), ("sft",)])
 def test_a_report_with_systems_missing_says_what_it_cannot_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]
 ) -> None:
     at_the_root(tmp_path, monkeypatch)
-    found = judged(tmp_path, names)
+    write_study(tmp_path, [system(name) for name in names], [])
+    found = verdict(cell_of(tmp_path))
     assert found.tone == "open" and "not evaluated" in found.answer
     assert report.main() == 0
     assert found.answer in text_of("index.html") and found.answer in text_of("report.md")
@@ -285,6 +273,11 @@ def test_whatever_a_model_wrote_is_shown_as_text(tmp_path: Path, monkeypatch: py
     assert turn["seen"] == turn["action"] == EVIL.replace("\x1b", "\N{REPLACEMENT CHARACTER}")
 
 
+def test_what_steers_a_page_or_terminal_is_replaced_and_white_space_is_a_space() -> None:
+    assert visible("a\tb\xa0c\u2009d\r\ne é 猫") == "a b c d \ne é 猫"
+    assert visible("\x00\x1b\x7f\u202e\u200b\ud800") == "\N{REPLACEMENT CHARACTER}" * 6
+
+
 def test_model_names_are_for_people_and_stand_in_full_under_provenance(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -299,7 +292,8 @@ def test_unusable_metric_files_end_in_one_line(folder: Path, capsys: pytest.Capt
     path = folder / "metrics/systems.json"
     document = json.loads(path.read_text(encoding="utf-8"))
     for content, message in (
-        ("{", "systems.json: not SystemRow rows"),
+        ("{", "systems.json: not readable (JSONDecodeError("),
+        (json.dumps({**document, "rows": [1]}), "systems.json: not SystemRow rows"),
         (json.dumps({**document, "schema_version": 9}), "schema_version 9 found, 1 expected"),
         (json.dumps({**document, "rows": [{"env": "alfworld"}]}), "missing"),
         (json.dumps({**document, "rows": []}), "no system was evaluated"),
@@ -309,7 +303,7 @@ def test_unusable_metric_files_end_in_one_line(folder: Path, capsys: pytest.Capt
         assert message in capsys.readouterr().err
     path.unlink()
     assert report.main() == 1
-    assert "systems.json: No such file or directory; run `dvc repro metrics`" in capsys.readouterr().err
+    assert "systems.json: No such file or directory; run `dvc repro`" in capsys.readouterr().err
     assert not (folder / "report").exists()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,6 +17,8 @@ from playwright.sync_api import Page, expect
 from structure import ROOT
 
 from stages import report
+from stages.reporting import pages
+from stages.reporting.cells import CellReport
 
 SHOWN_EVIL = EVIL.replace("\x1b", "\N{REPLACEMENT CHARACTER}")
 SCREENS = [
@@ -219,24 +220,53 @@ def test_a_machine_failure_is_no_failure_of_the_agent(tmp_path: Path) -> None:
         expect(page.locator("#count")).to_have_text("6 of 12")
 
 
-def test_a_lost_file_of_episodes_is_named(tmp_path: Path) -> None:
-    site = made(tmp_path, [system("base")], [])
-    (tmp_path / "report/episodes/alfworld_react.test.js").unlink()
-    with pytest.raises(AssertionError, match="ERR_FILE_NOT_FOUND"), browse() as page:
+def test_a_lost_file_of_episodes_is_named_and_asked_for_again(tmp_path: Path) -> None:
+    site = made(tmp_path, whole_study(), [funnel()])
+    kept, lost = tmp_path / "kept.js", tmp_path / "report/episodes/alfworld_react.test.js"
+    lost.rename(kept)
+    with browse(known=("ERR_FILE_NOT_FOUND",)) as page:
         page.goto(f"{site}/episodes.html")
         expect(page.get_by_role("alert")).to_contain_text("episodes/alfworld_react.test.js could not be loaded")
+        kept.rename(lost)
+        page.goto(f"{site}/episodes.html#set=alfworld_react.train")
+        expect(page.locator(".turns thead")).to_contain_text("teacher, with hints")
+        page.go_back()
+        expect(page.locator(".turns thead")).to_contain_text("distilled")
+
+
+def test_words_of_the_goal_are_those_of_the_set_that_is_shown(site: str) -> None:
+    with browse() as page:
+        page.goto(f"{site}/episodes.html")
+        expect(page.locator("#count")).to_have_text("12 of 12")
+        page.goto(f"{site}/episodes.html#set=alfworld_react.train")
+        expect(page.locator(".turns thead")).to_contain_text("teacher, with hints")
+        page.get_by_label("Words of the goal").press_sequentially("nowhere")
+        expect(page.locator("#count")).to_have_text("0 of 12")
+        page.go_back()
+        expect(page.locator("#count")).to_have_text("12 of 12")
+        expect(page.get_by_label("Words of the goal")).to_have_value("")
+        expect(page.get_by_label("Words of the goal")).to_be_focused()
 
 
 def test_the_committed_report_is_of_the_committed_metrics() -> None:
-    """Its counts of episodes, taken from the pages, against those of the contrasts."""
-    contrasts = json.loads((ROOT / "metrics" / "contrasts.json").read_text())["rows"]
+    """Its text as written anew, and the counts on its pages against those of the contrasts."""
+    found = report.read_cells(ROOT / "metrics")
+    assert (ROOT / "report/report.md").read_text(encoding="utf-8") == pages.markdown(found)
     with browse(1280, 800) as page:
-        for number in {(r["env"], r["agent"]): r for r in contrasts}:
-            page.goto(f"{(ROOT / 'report').as_uri()}/episodes.html#set={'_'.join(number)}.test")
-            for row in contrasts:
-                if (row["env"], row["agent"], row["metric"]) == (*number, "success") and {row["a"], row["b"]} <= {
-                    "rag",
-                    "base",
-                }:
-                    page.get_by_role("button", name=f"{row['a']} solves, {row['b']} fails").click()
-                    expect(page.locator("#count")).to_have_text(f"{row['only_a']} of {row['n']}")
+        for cell in found:
+            page.goto(f"{(ROOT / 'report').as_uri()}/episodes.html#set={cell.key}.{cell.systems[0].panel}")
+            counts = solved_alone(cell)
+            assert len(counts) == 4, "all first looks but the teacher's"
+            for said, count in counts.items():
+                page.get_by_role("button", name=said).click()
+                expect(page.locator("#count")).to_have_text(count)
+
+
+def solved_alone(cell: CellReport) -> dict[str, str]:
+    """By the words of a first look, the tasks it should leave, as the contrasts count them."""
+    counts = {}
+    for row in cell.contrasts:
+        if row.metric == "success":
+            counts[row.a, row.b], counts[row.b, row.a] = row.only_a, row.only_b
+    tasks = cell.systems[0].n + cell.systems[0].machine_failures
+    return {f"{a} solves, {b} fails": f"{counts[a, b]} of {tasks}" for a, b in pages.PRESETS if (a, b) in counts}

@@ -18,17 +18,12 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from stages.reporting.words import DASH, interval, listed, mean, p_value, signed
-from stages.stats.contrasts import ContrastRow
+from stages.stats.contrasts import ALPHA, ContrastRow
 from stages.stats.headline import headline
-from stages.viewing.differences import (
-    NOISE,
-    StageDifferences,
-    SystemDifference,
-    stage_differences,
-    system_differences,
-)
+from stages.viewing.differences import StageDifferences, SystemDifference, stage_differences, system_differences
 from stages.viewing.revisions import WORKSPACE, Revision, RevisionError, find_revision, usual_revisions
 from stages.viewing.terminal import open_console
 
@@ -126,9 +121,9 @@ def show_table(console: Console, title: str, revisions: Sequence[Revision], line
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
         table.add_column(title, overflow="fold")
         for column in columns:
-            table.add_column(revisions[column].name, justify="right", overflow="fold")
+            table.add_column(Text(revisions[column].name), justify="right", overflow="fold")
         for name, values in lines.items():
-            table.add_row(name, *(values[column] for column in columns))
+            table.add_row(Text(name), *(Text(values[column]) for column in columns))
         console.print(table)
         console.print()
 
@@ -160,13 +155,13 @@ def stages_said(stages: StageDifferences, settings_differ: bool) -> list[str]:
 
 
 def systems_said(systems: Sequence[SystemDifference]) -> list[str]:
-    """Which figures moved, and whether beyond noise; then what did not, and what cannot be paired."""
+    """Which figures moved, and whether beyond noise; then what did not, and what is not paired."""
     lines = [figure_said(one, row) for one in systems for row in one.rows if row.difference]
     figures = [row for one in systems for row in one.rows]
     if figures:
-        beyond = sum(is_beyond(row) for row in figures)
+        beyond = sum(row.told_apart for row in figures)
         lines.append(
-            f"{beyond} of {len(figures)} figures moved beyond noise: p < {NOISE} after Holm's correction over all of them"
+            f"{beyond} of {len(figures)} figures moved beyond noise: p < {ALPHA} after Holm's correction over all of them"
         )
     same = [one for one in systems if not one.reason and not any(row.difference for row in one.rows)]
     lines += [f"not moved: {named(same)}"] if same else []
@@ -184,11 +179,6 @@ def named(systems: Sequence[SystemDifference]) -> str:
     return ", ".join(f"{cell} ({', '.join(names)})" for cell, names in by_cell.items())
 
 
-def is_beyond(row: ContrastRow) -> bool:
-    """Whether a figure moved beyond noise."""
-    return (row.p_value if row.p_holm is None else row.p_holm) < NOISE
-
-
 def figure_said(system: SystemDifference, found: ContrastRow) -> str:
     """One figure that moved: from what to what, by how much, how surely."""
     row = dataclasses.replace(found, metric="success") if found.metric == "withheld" else found
@@ -196,5 +186,5 @@ def figure_said(system: SystemDifference, found: ContrastRow) -> str:
     alone = "" if row.only_a is None else f", {row.only_a} won and {row.only_b} lost"
     return (
         f"{system.cell} {system.system} {found.metric}: {mean(row.mean_b, row.metric)} to {mean(row.mean_a, row.metric)}, {by}; "
-        f"{row.n} tasks{alone}, p {p_value(row.p_holm)}: {'beyond' if is_beyond(row) else 'within'} noise"
+        f"{row.n} tasks{alone}, p {p_value(row.p)}: {'beyond' if row.told_apart else 'within'} noise"
     )

@@ -10,7 +10,6 @@ python -m stages show --results
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from rich.console import Console
 from rich.text import Text
 
 from stages.core import plugins
+from stages.core.documents import read_document
 from stages.core.process import Fault
 from stages.core.records import BankEntry, Episode, Hint
 from stages.viewing.episodes import Query, failures_behind, find, find_hint, find_id, matching
@@ -130,11 +130,8 @@ def _line(row: Mapping[str, object]) -> str:
 
 
 def show_results(path: Path) -> None:
-    """A line for each system: tasks solved, of known and of withheld skills too, and tokens. Raises `ShowError` without metrics."""
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
-    except (OSError, ValueError, KeyError) as error:
-        raise ShowError(f"{path}: no readable metrics ({error!r}); run `dvc repro metrics`") from error
+    """A line for each system: tasks solved, of known and of withheld skills too, and tokens. Raises `RecordError` without metrics."""
+    [rows] = read_document(path, "rows")
     print(_RESULT.format("environment", "agent", "system", "solved", "known", "withheld", "tokens an episode"))
     for row in rows:
         shares = [_solved(row), *(_solved(row["skills"][skill]) for skill in ("known", "withheld"))]

@@ -176,6 +176,11 @@ class BankEntry:
     hint_ids: list[str]
     episode_ids: list[str]
 
+    @property
+    def failures(self) -> int:
+        """How many failed episodes it came from."""
+        return len(set(self.episode_ids))
+
 
 @dataclass(frozen=True)
 class Lesson:

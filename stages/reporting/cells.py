@@ -41,6 +41,11 @@ class CellReport:
         hidden = set(self.systems[0].withheld)
         return sorted({c for row in self.systems for c in row.by_category}, key=lambda c: (c in hidden, c))
 
+    @property
+    def meets_withheld(self) -> bool:
+        """Whether a task of the reported panel calls for a withheld skill."""
+        return any(row.skills["withheld"]["n"] for row in self.systems)
+
     def name(self, row: SystemRow) -> str:
         """A system's name, its seed told where there are several."""
         named = words.SYSTEMS.get(row.system, row.system)

@@ -42,7 +42,7 @@ def episode_set(columns: Sequence[Column], withheld: Sequence[str], bank: Sequen
             episode.task_id not in tasks or not tasks[episode.task_id].opening
         ):  # one that the machine broke off may have none
             tasks[episode.task_id] = episode
-    failures = {entry.entry_id: len(set(entry.episode_ids)) for entry in bank}
+    failures = {entry.entry_id: entry.failures for entry in bank}
     shown = list(tasks)[:MOST_TASKS]
     return {
         "tasks": [_task(tasks[name], withheld) for name in shown],

@@ -1,7 +1,7 @@
 """The report's figures as SVG text.
 
 The same rows give the same bytes: ids come from a fixed salt, no dates are written, text stays text. Systems differ by
-colour (Okabe and Ito's, told apart by colour-blind readers) and by marker. Ink and paper are placeholder colours,
+colour (Okabe and Ito's, told apart by colour-blind readers) and by marker, training seeds by how markers are filled. Ink and paper are placeholder colours,
 which `inline` hands to the page's style sheet, so that figures follow a light or dark page, and `standalone` makes
 definite.
 """
@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from stages.core.text import visible
 from stages.reporting import words
 from stages.reporting.cells import CellReport
-from stages.reporting.recorded import Point
+from stages.reporting.recorded import Curve
 from stages.stats.contrasts import primary_metric
 from stages.stats.systems import SystemRow
 
@@ -34,6 +34,8 @@ COLOURS = {
     "distilled": "#009e73",
 }
 MARKERS = {"base": "o", "rag": "s", "constant": "v", "random": "^", "sft": "D", "distilled": "P"}
+FILLS = ("full", "none", "left", "right", "top", "bottom")  # of the first training seed, the second, ...
+LINES = ("-", "--", ":", "-.")  # the same of curves
 STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "report",
@@ -59,10 +61,10 @@ styled = style.context(["default", STYLE])  # decorates; "default" keeps a user'
 WIDTH = 5.0  # inches; a phone shows it at about two thirds, with text still of 9 px
 
 
-def figures(cell: CellReport, curves: Mapping[str, Sequence[Point]]) -> dict[str, tuple[str, str]]:
+def figures(cell: CellReport, curves: Mapping[str, Curve]) -> dict[str, tuple[str, str]]:
     """By name: title and SVG text, with placeholder ink. Figures without data are left out."""
     drawn = {"success": ("Success by system, with 95 % Wilson interval", success(cell))}
-    if cell.systems[0].withheld:
+    if cell.meets_withheld:
         drawn["skills"] = (f"Known and withheld skills (strength: {cell.systems[0].strength})", skills(cell))
     drawn["tokens"] = ("Success against tokens: up and to the left is better", tokens(cell))
     metric = primary_metric(graded=cell.systems[0].score is not None)
@@ -81,7 +83,7 @@ def success(cell: CellReport) -> str:
     for y, row in enumerate(cell.systems):
         low, high = 100 * row.success_low, 100 * row.success_high
         axes.plot([low, high], [y, y], color=_colour(row), linewidth=2.5, solid_capstyle="round", alpha=0.55)
-        axes.plot(100 * row.success, y, _marker(row), color=_colour(row), markersize=8)
+        axes.plot(100 * row.success, y, **_look(cell, row), markersize=8)
         axes.annotate(
             f"{100 * row.success:.0f}", (100 * row.success, y), (0, 8), textcoords="offset points", ha="center"
         )
@@ -122,7 +124,7 @@ def categories(cell: CellReport) -> str:
             for y, n in enumerate(names)
             if n in row.by_category
         ]
-        axes.plot(*zip(*at, strict=True), _marker(row), color=_colour(row), markersize=6, label=cell.name(row))
+        axes.plot(*zip(*at, strict=True), **_look(cell, row), markersize=6, label=cell.name(row))
     for y in range(1, len(names)):
         axes.axhline(y - 0.5, color=FAINT, linewidth=0.8)
     axes.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=2, fontsize=8.5, handletextpad=0.2)
@@ -138,7 +140,7 @@ def tokens(cell: CellReport) -> str:
     for row in cell.systems:
         x, y = row.tokens_per_episode, 100 * row.success
         axes.plot([x, x], [100 * row.success_low, 100 * row.success_high], color=_colour(row), linewidth=2, alpha=0.45)
-        axes.plot(x, y, _marker(row), color=_colour(row), markersize=8, label=cell.name(row))
+        axes.plot(x, y, **_look(cell, row), markersize=8, label=cell.name(row))
     axes.set_xlim(left=0, right=1.08 * max(row.tokens_per_episode for row in cell.systems) or 1)
     axes.set_ylim(-3, 103)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
@@ -166,15 +168,16 @@ def contrasts(cell: CellReport, metric: str) -> str:
 
 
 @styled
-def learning(curves: Mapping[str, Sequence[Point]]) -> str:
+def learning(curves: Mapping[str, Curve]) -> str:
     """Loss a trained token against optimizer steps, a line a student."""
     figure = Figure(figsize=(WIDTH, 2.8), layout="constrained")
     axes = figure.add_subplot()
-    for name, points in curves.items():
-        arm, steps, losses = name.partition("_s")[0], [p.step for p in points], [p.loss for p in points]
-        axes.plot(
-            steps, losses, MARKERS.get(arm, "o"), linestyle="-", color=COLOURS.get(arm, INK), markersize=4, label=name
-        )
+    arms = [name.partition("_s")[0] for name in curves]
+    for place, (name, points) in enumerate(curves.items()):
+        arm = arms[place]
+        rank = arms[:place].count(arm)
+        look = {**_marked(arm, rank), "linestyle": LINES[rank % len(LINES)]}
+        axes.plot([p["step"] for p in points], [p["loss"] for p in points], **look, markersize=4, label=name)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("optimizer steps")
     axes.set_ylabel("loss a trained token")
@@ -219,8 +222,15 @@ def _colour(row: SystemRow) -> str:
     return COLOURS.get(row.system, INK)
 
 
-def _marker(row: SystemRow) -> str:
-    return MARKERS.get(row.system, "o")
+def _look(cell: CellReport, row: SystemRow) -> dict[str, Any]:
+    """Of a system's marker on its own, the seed told."""
+    return _marked(row.system, cell.rows_of(row.system).index(row))
+
+
+def _marked(system: str, rank: int) -> dict[str, Any]:
+    """Of a marker: `rank` is the seed's among those of the system, from 0."""
+    colour, fill = COLOURS.get(system, INK), FILLS[rank % len(FILLS)]
+    return {"marker": MARKERS.get(system, "o"), "color": colour, "fillstyle": fill, "linestyle": "none"}
 
 
 def _svg(figure: Figure) -> str:

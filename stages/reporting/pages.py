@@ -37,25 +37,34 @@ def written(found: Sequence[CellReport], recorded: Mapping[str, Recorded]) -> di
     """All files of the report by their path in its folder; `recorded` is by cell."""
     drawn = {cell.key: figures(cell, recorded[cell.key].curves) for cell in found}
     sets = {cell.key: episode_sets(cell, recorded[cell.key]) for cell in found}
-    sections = [section(cell, recorded[cell.key], drawn[cell.key], sets[cell.key]) for cell in found]
     context = {
-        "sections": sections,
-        "warning": warning(found),
+        **common(found),
+        "sections": [section(cell, recorded[cell.key], drawn[cell.key], sets[cell.key]) for cell in found],
         "colours": COLOURS,
         "origin": [tables.panels(found), tables.models(found)],
-        "commits": words.listed(sorted({row.git_commit for cell in found for row in cell.systems} - {""})),
         "sets": [about(cell, name, content) for cell in found for name, content in sets[cell.key].items()],
         "text": lambda name: Markup((TEMPLATES / name).read_text(encoding="utf-8")),
     }
     files = {
         "index.html": rendered("report.html.j2", context),
         "episodes.html": rendered("episodes.html.j2", context),
-        "report.md": rendered("report.md.j2", context),
+        "report.md": markdown(found),
     }
     for cell in found:
         files |= {f"figures/{cell.key}_{name}.svg": standalone(svg) for name, (_, svg) in drawn[cell.key].items()}
         files |= {f"episodes/{name}.js": packed(name, content) for name, content in sets[cell.key].items()}
     return files
+
+
+def markdown(found: Sequence[CellReport]) -> str:
+    """The Markdown file: what the metric files say, without episodes."""
+    return rendered("report.md.j2", {**common(found), "sections": [summary(cell) for cell in found]})
+
+
+def common(found: Sequence[CellReport]) -> dict[str, Any]:
+    """What is said of all cells together."""
+    commits = sorted({row.git_commit for cell in found for row in cell.systems} - {""})
+    return {"warning": warning(found), "commits": words.listed(commits)}
 
 
 def rendered(template: str, context: Mapping[str, Any]) -> str:
@@ -73,29 +82,36 @@ def rendered(template: str, context: Mapping[str, Any]) -> str:
     return environment.get_template(template).render(context)
 
 
+def summary(cell: CellReport) -> dict[str, Any]:
+    """What both the page and the Markdown file show of one environment and agent."""
+    return {
+        "title": cell.title,
+        "verdict": verdict(cell),
+        "notes": notes(cell),
+        "headline": tables.headline(cell, cell.systems),
+    }
+
+
 def section(
     cell: CellReport,
     recorded: Recorded,
     drawn: Mapping[str, tuple[str, str]],
     sets: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """What the page and the Markdown file show of one environment and agent, whose figures and sets of episodes are given."""
+    """What the page shows of one environment and agent, whose figures and sets of episodes are given."""
     way = cell.funnel
     other_tables: list[tables.Table] = []
     for panel in dict.fromkeys(row.panel for row in cell.other_systems):
         other_tables.append(tables.headline(cell, [row for row in cell.other_systems if row.panel == panel]))
         other_tables += tables.contrasts_by_metric([row for row in cell.other_contrasts if row.panel == panel])
     return {
+        **summary(cell),
         "key": cell.key,
-        "title": cell.title,
         "panel": cell.systems[0].panel,
-        "verdict": verdict(cell),
-        "notes": notes(cell),
         "bars": [_bar(cell, row) for row in cell.systems],
-        "bars_title": f"Solved of {cell.systems[0].n} {cell.systems[0].panel} tasks, % (95 % interval)"
+        "bars_title": f"Solved of {words.numbers(row.n for row in cell.systems)} {cell.systems[0].panel} tasks, % (95 % interval)"
         + ("" if cell.systems[0].score is None else ", and mean score of 100"),
         "figures": {name: (title, Markup(inline(svg, f"{cell.key}-{name}"))) for name, (title, svg) in drawn.items()},
-        "headline": tables.headline(cell, cell.systems),
         "contrasts": tables.contrasts_by_metric(cell.contrasts),
         "effort": tables.effort(cell, cell.systems),
         "categories": tables.categories(cell),
@@ -129,11 +145,12 @@ def links(name: str, content: Mapping[str, Any]) -> list[tuple[str, str]]:
         for column in content["columns"]
     }
     first = first_seeds(list(outcomes))
+    kept = f" of the first {len(content['tasks'])} tasks" if content["left_out"] else ""
     found = []
     for a, b in ((first[a], first[b]) for a, b in PRESETS if a in first and b in first):
         number = sum(pair == ("solved", "failed") for pair in zip(outcomes[a], outcomes[b], strict=True))
         address = urlencode({"set": name, f"is.{a}": "solved", f"is.{b}": "failed"})
-        found.append((f"{a} solves, {b} fails: {number}", address))
+        found.append((f"{a} solves, {b} fails: {number}{kept}", address))
     return found
 
 

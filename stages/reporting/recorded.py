@@ -7,13 +7,7 @@ from dataclasses import dataclass, field
 
 from stages.core.records import BankEntry, Episode, Hint, Lesson
 
-
-@dataclass(frozen=True)
-class Point:
-    """A point of a learning curve: optimizer steps so far, loss a trained token."""
-
-    step: int
-    loss: float
+Curve = Sequence[Mapping[str, float]]  # a row a logged step: `step`, optimizer steps so far; `loss`, a trained token
 
 
 @dataclass(frozen=True)
@@ -31,4 +25,4 @@ class Recorded:
     hints: Sequence[Hint] = ()
     bank: Sequence[BankEntry] = ()
     lessons: Mapping[str, Sequence[Lesson]] = field(default_factory=dict)
-    curves: Mapping[str, Sequence[Point]] = field(default_factory=dict)
+    curves: Mapping[str, Curve] = field(default_factory=dict)

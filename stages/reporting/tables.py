@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from stages.reporting import words
 from stages.reporting.cells import CellReport
-from stages.stats.contrasts import ContrastRow
+from stages.stats.contrasts import PRIMARY_PANEL, ContrastRow
 from stages.stats.funnel import FunnelRow
 from stages.stats.systems import SystemRow
 
@@ -28,7 +28,7 @@ class Table:
 def headline(cell: CellReport, rows: Sequence[SystemRow]) -> Table:
     """A line a system: success with its interval, skills, score, tokens."""
     scored = any(row.score is not None for row in rows)
-    withheld = bool(rows[0].withheld)
+    withheld = any(row.skills["withheld"]["n"] for row in rows)
     columns = ["System", "Solved (95 %)", *(["Known skills", "Withheld skills"] if withheld else [])]
     columns += [*(["Score"] if scored else []), "Tokens an episode"]
     lines = []
@@ -40,8 +40,7 @@ def headline(cell: CellReport, rows: Sequence[SystemRow]) -> Table:
         line += [words.fraction(row.skills["known"]), words.fraction(row.skills["withheld"])] if withheld else []
         line += [words.DASH if row.score is None else f"{row.score:.1f}"] if scored else []
         lines.append([*line, words.count(row.tokens_per_episode)])
-    tasks = words.listed(dict.fromkeys(str(row.n) for row in rows))
-    note = f"{tasks} tasks of the {rows[0].panel} panel. Interval: Wilson. Tokens: the whole prompt of every turn, the replies and the choice of hints."
+    note = f"{words.numbers(row.n for row in rows)} tasks of the {rows[0].panel} panel. Interval: Wilson. Tokens: the whole prompt of every turn, the replies and the choice of hints."
     return Table(f"Systems on the {rows[0].panel} panel", columns, lines, note)
 
 
@@ -100,12 +99,12 @@ def contrasts(rows: Sequence[ContrastRow], metric: str) -> Table:
 
 def _how_paired(rows: Sequence[ContrastRow], counted: bool) -> str:
     several = max(row.seeds for row in rows)
-    tasks = words.listed(dict.fromkeys(str(row.n) for row in rows))
+    corrected = "all but the contrast declared beforehand" if rows[0].panel == PRIMARY_PANEL else "all contrasts"
     return (
-        f"First minus second on the same {tasks} tasks{', in percentage points' if counted else ''}"
+        f"First minus second on the same {words.numbers(row.n for row in rows)} tasks{', in percentage points' if counted else ''}"
         f"{f'; up to {several} training seeds' if several > 1 else ''}. Interval: paired bootstrap over tasks"
         f"{' and seeds' if several > 1 else ''}. Test: {words.listed(sorted({words.TESTS[row.test] for row in rows}))}. "
-        "Holm corrects all but the contrast declared beforehand, of every metric, together."
+        f"Holm corrects {corrected}, of every metric, together."
         + (" Only one solved: tasks that only the first solved, and only the second." if counted else "")
     )
 

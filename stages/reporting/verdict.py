@@ -12,7 +12,6 @@ from stages.reporting.tables import Table
 from stages.stats.contrasts import PRIMARY, ContrastRow, primary_metric
 from stages.stats.systems import STUDENTS
 
-ALPHA = 0.05  # by which a difference is called one; the p-value stands beside it
 CONTROLS = (("rag", "random"), ("rag", "constant"), ("sft", "base"))
 SIGNS = {"yes": "✓", "partly": "◐", "open": "○", "no": "✗"}
 
@@ -53,13 +52,14 @@ def _answer(cell: CellReport) -> tuple[str, str]:
     row = cell.contrast(*PRIMARY, metric)
     if row is None:
         return "open", "Not answered: no task was played to its end by both students."
-    if _p(row) >= ALPHA:
-        return "open", "Not shown: distilled students and students of own successes are not told apart."
+    where = "" if row.primary else f" (on the {row.panel} panel, for choices only)"
+    if not row.told_apart:
+        return "open", f"Not shown{where}: distilled students and students of own successes are not told apart."
     if row.difference < 0:
-        return "no", "No: distilled students do worse than students of the agent's own successes."
-    by = ", by score" if metric == "score" else ""
+        return "no", f"No{where}: distilled students do worse than students of the agent's own successes."
+    by = f"{', by score' if metric == 'score' else ''}{where}"
     above = cell.contrast("distilled", "base", metric)
-    if above and (_p(above) >= ALPHA or above.difference <= 0):
+    if above and not (above.told_apart and above.difference > 0):
         return (
             "partly",
             f"In part{by}: better than students of own successes, not shown to be better than the base agent.",
@@ -78,7 +78,7 @@ def _differences(cell: CellReport) -> Table | None:
         [
             f"{row.a} against {row.b}{' (primary)' if row.primary else ''}",
             f"{words.signed(row.difference, metric)} ({words.interval(row)})",
-            words.p_value(_p(row)),
+            words.p_value(row.p),
             _meaning(row),
         ]
         for row in rows
@@ -86,8 +86,9 @@ def _differences(cell: CellReport) -> Table | None:
     trained = [row.seeds for row in rows if row.a in STUDENTS]
     seeds = f", {max(trained)} training seed{'s' * (max(trained) > 1)}" if trained else ""
     tests = words.listed(sorted({words.TESTS[row.test] for row in rows}))
-    note = f"Points of {metric} on {rows[0].n} paired tasks{seeds}. p: {tests}; the primary contrast was declared beforehand, all others are corrected (Holm)."
     marked = frozenset(i for i, row in enumerate(rows) if row.primary)
+    corrected = "the primary contrast was declared beforehand, all others are" if marked else "all are"
+    note = f"Points of {metric} on {words.numbers(row.n for row in rows)} paired tasks{seeds}. p: {tests}; {corrected} corrected (Holm)."
     return Table(
         f"Differences on the {rows[0].panel} panel",
         ["Difference", "Points (95 %)", "p", "Verdict"],
@@ -98,14 +99,14 @@ def _differences(cell: CellReport) -> Table | None:
 
 
 def _meaning(row: ContrastRow) -> str:
-    if _p(row) >= ALPHA:
+    if not row.told_apart:
         return "not told apart"
     return "better" if row.difference > 0 else "worse"
 
 
 def _withheld(cell: CellReport) -> str:
     """Successes at tasks of skills that the base model was never taught, added up over training seeds."""
-    if not cell.systems[0].withheld:
+    if not cell.meets_withheld:
         return ""
     said = []
     for system in dict.fromkeys(row.system for row in cell.systems):
@@ -121,7 +122,7 @@ def _in_full(cell: CellReport) -> str:
     if row is None or _metric(cell) == "success":
         return ""
     points = words.signed(row.difference, "success")
-    p = words.p_value(_p(row))
+    p = words.p_value(row.p)
     return f"{row.a} against {row.b} {points} points of success (p {p if p.startswith('<') else f'= {p}'}), {_meaning(row)}."
 
 
@@ -138,7 +139,3 @@ def _cost(cell: CellReport) -> str:
     if even is None:
         return f"{text} Against hints none are saved, so teaching is not paid back."
     return f"{text} Teaching is paid back against hints after {words.count(even)} episodes."
-
-
-def _p(row: ContrastRow) -> float:
-    return row.p_value if row.p_holm is None else row.p_holm

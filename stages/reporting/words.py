@@ -101,6 +101,11 @@ def interval(row: ContrastRow) -> str:
     return f"{signed(row.low, row.metric)} to {signed(row.high, row.metric)}"
 
 
+def numbers(found: Iterable[int]) -> str:
+    """The different numbers, in a sentence: `12 and 9`."""
+    return listed(dict.fromkeys(map(str, found)))
+
+
 def listed(names: Iterable[str]) -> str:
     """Names in a sentence: `cool and heat`."""
     known = list(names)

@@ -23,6 +23,7 @@ from stages.stats.systems import STUDENTS, billed
 
 PRIMARY = ("distilled", "sft")
 PRIMARY_PANEL = "test"
+ALPHA = 0.05  # by which a difference is called one; the p-value stands beside it
 PAIRS = (
     PRIMARY,
     ("distilled", "base"),
@@ -68,6 +69,16 @@ class ContrastRow:
     only_a: int | None
     only_b: int | None
     dropped: int
+
+    @property
+    def p(self) -> float:
+        """The p-value that it is judged by: corrected, but for the primary row."""
+        return self.p_value if self.p_holm is None else self.p_holm
+
+    @property
+    def told_apart(self) -> bool:
+        """Whether the difference is beyond noise."""
+        return self.p < ALPHA
 
 
 def primary_metric(graded: bool) -> str:

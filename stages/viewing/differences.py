@@ -14,10 +14,6 @@ from stages.stats.holm import holm
 from stages.stats.systems import label
 from stages.viewing.revisions import Revision
 
-NOISE = (
-    0.05  # a figure whose p-value, after Holm over all figures of the comparison, is not below has moved within noise
-)
-
 
 @dataclass(frozen=True)
 class StageDifferences:
@@ -31,7 +27,7 @@ class StageDifferences:
 @dataclass(frozen=True)
 class SystemDifference:
     """A system of a cell in two states. `rows`, one a figure, are the second state minus the first, `p_holm` over all figures of the
-    comparison. Without rows `reason` says why nothing is paired; it is empty when both states have the very same episodes.
+    comparison. `reason` says why nothing, or not every seed, is paired; it is empty without rows when both states have the very same episodes.
     """
 
     cell: str
@@ -80,9 +76,9 @@ def _compared(
     """One system, paired if both states met the same tasks and the cache has the episodes."""
     seeds = sorted(mine.keys() & theirs.keys())
     row = next(iter(theirs.values()))
-    empty = SystemDifference(cell_of(row), row["system"])
+    empty = SystemDifference(cell_of(row), row["system"], reason=_seeds_said(first.name, mine, second.name, theirs))
     if not seeds:
-        return dataclasses.replace(empty, reason=f"trained with seeds {sorted(mine)} here and {sorted(theirs)} there")
+        return empty
     panels = {one["panel_sha256"] for rows in (mine, theirs) for one in rows.values()}
     if len(panels) > 1:
         hashes = " and ".join(next(iter(rows.values()))["panel_sha256"][:8] for rows in (mine, theirs))
@@ -101,6 +97,15 @@ def _compared(
         return dataclasses.replace(empty, reason=f"not paired, {said}")
     complete: Sides = [(a, b) for a, b in sides if a is not None and b is not None]
     return dataclasses.replace(empty, rows=tuple(_paired(complete, row, resamples, seed)))
+
+
+def _seeds_said(first: str, mine: Iterable[int], second: str, theirs: Iterable[int]) -> str:
+    """What of the seeds is paired where the states do not have the same ones."""
+    here, there = set(mine), set(theirs)
+    if here == there:
+        return ""
+    both, one, other = (", ".join(map(str, sorted(seeds))) for seeds in (here & there, here, there))
+    return f"seeds paired: {both or 'none'} ({first} has {one}; {second} has {other})"
 
 
 def _paired(sides: Sides, row: Row, resamples: int, seed: int) -> list[ContrastRow]:

@@ -90,7 +90,7 @@ def failures_behind(env: str, agent: str) -> Mapping[str, int]:
     """How many failed episodes each bank entry came from, by its id; empty where there is no bank."""
     path = _hints(env, agent) / "bank.parquet"
     entries = read(path, BankEntry) if path.is_file() else []
-    return {entry.entry_id: len(set(entry.episode_ids)) for entry in entries}
+    return {entry.entry_id: entry.failures for entry in entries}
 
 
 def find_hint(beginning: str) -> tuple[BankEntry, list[Hint]]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from stages.core.documents import parse_document
 from stages.core.process import Fault
 from stages.core.records import Episode, read
 
@@ -61,12 +62,12 @@ class Revision:
 
     @cached_property
     def systems(self) -> list[dict[str, Any]]:
-        """The reported rows of metrics/systems.json. Raises `RevisionError`."""
+        """The reported rows of metrics/systems.json. Raises `RevisionError` or `RecordError`."""
         return self._rows("systems")
 
     @cached_property
     def contrasts(self) -> list[dict[str, Any]]:
-        """The reported rows of metrics/contrasts.json. Raises `RevisionError`."""
+        """The reported rows of metrics/contrasts.json. Raises `RevisionError` or `RecordError`."""
         return self._rows("contrasts")
 
     def number(self, setting: str) -> int:
@@ -114,12 +115,13 @@ class Revision:
         text = self.text(path)
         if text is None:
             raise RevisionError(f"{self.name}: has no {path}; run `dvc repro metrics` there")
+        rows: list[dict[str, Any]]
+        [rows] = parse_document(text, f"{self.name}: {path}", "rows")
         try:
-            rows: list[dict[str, Any]] = json.loads(text)["rows"]
             lacking = {key for row in rows for key in _NEEDED[name] if key not in row}
-        except (ValueError, KeyError, TypeError) as error:
+        except TypeError as error:
             raise RevisionError(
-                f"{self.name}: {path} cannot be read ({error!r}); run `dvc repro metrics` there"
+                f"{self.name}: {path} holds no rows ({error}); run `dvc repro metrics` there"
             ) from error
         if lacking:
             raise RevisionError(

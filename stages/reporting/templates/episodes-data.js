@@ -13,9 +13,13 @@ const waiting = new Map();
 const loaded = new Map();
 window.receiveEpisodes = (name, data) => waiting.get(name)(data);
 
-// A set's content, loaded once. Rejects with a sentence for people.
+// A set's content, loaded once. Rejects with a sentence for people; asked again, it then tries again.
 function load(name) {
-  if (!loaded.has(name)) loaded.set(name, fetchScript(name).then(unpack));
+  if (!loaded.has(name)) {
+    const content = fetchScript(name).then(unpack);
+    content.catch(() => loaded.delete(name));
+    loaded.set(name, content);
+  }
   return loaded.get(name);
 }
 

@@ -3,9 +3,9 @@
 const byId = (id) => document.getElementById(id);
 let state = readAddress();
 let content = null;
+let drawn = null; // the state that the page shows
 
 async function update() {
-  const before = content && state;
   state = readAddress();
   byId("set").value = `${state.set.name} ${state.view}`;
   const asked = state;
@@ -14,13 +14,16 @@ async function update() {
     if (asked !== state) return; // something else was chosen meanwhile
     content = found;
   } catch (error) {
+    if (asked !== state) return;
+    drawn = null;
     byId("main").replaceChildren(el("p", { role: "alert" }, error.message));
     return;
   }
-  drawFilters();
+  const same = drawn !== null && drawn.set === state.set && drawn.view === state.view;
+  drawFilters(same);
   drawList();
-  const keeps = before && before.set === state.set && before.view === state.view && before.id === state.id;
-  drawMain(keeps);
+  drawMain(same && drawn.id === state.id);
+  drawn = state;
 }
 
 // Typing leaves no entry a letter in the browser's history.
@@ -31,7 +34,8 @@ function go(changes) {
   else location.hash = next;
 }
 
-function drawFilters() {
+// A search field that someone types in stays as it is while it is of the `same` set and view.
+function drawFilters(same) {
   const tasks = state.view === "tasks";
   const anything = Object.fromEntries(state.set.columns.map(([key]) => [key, ""]));
   const all = { wanted: anything, kind: "", skill: "", arm: "", words: "", id: "" };
@@ -56,7 +60,7 @@ function drawFilters() {
   if (tasks) for (const [key] of state.set.columns) fields.push(choice(key, `is.${key}`, Object.keys(OUTCOMES), state.wanted[key]));
   else fields.push(choice("Arm", "arm", [...new Set(rows.map((row) => row.arm))], state.arm));
   const focused = document.activeElement?.name;
-  if (focused !== "words") byId("fields").replaceChildren(...fields);
+  if (!same || focused !== "words") byId("fields").replaceChildren(...fields);
   if (focused) byId("fields").querySelector(`[name="${CSS.escape(focused)}"]`)?.focus();
 }
 
