@@ -14,16 +14,18 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stages.core.documents import read_curve, read_document
 from stages.core.params import load
 from stages.core.process import run_stage
 from stages.tracking import runs, studies, traces, views
 from stages.tracking.lockfile import Lockfile, read_lockfile
 from stages.tracking.registry import Registered, register
 from stages.tracking.store import Store, UnreachableError, open_store
-from stages.tracking.study import EVALS, Contender, check_adapter, read_contenders, read_curve, read_rows
+from stages.tracking.study import CURVE, EVALS, Contender, check_adapter, read_contenders
 
 if TYPE_CHECKING:  # else mlflow would be imported before stages.tracking has set what it reads then
     from mlflow.entities import Run
@@ -76,12 +78,13 @@ def read_inputs() -> Inputs:
     lock = read_lockfile()
     files = {name: METRICS / f"{name}.json" for name in ("systems", "contrasts", "funnel")}
     contenders = read_contenders(files["systems"])
-    contrasts, funnel = read_rows(files["contrasts"]), read_rows(files["funnel"])
+    contrasts = list(chain.from_iterable(read_document(files["contrasts"], "rows", "other_panels")))
+    [funnel] = read_document(files["funnel"], "rows")
     for path in files.values():
         lock.check_file(path)
     for student in filter(lambda c: c.is_student, contenders):
         check_adapter(student.student_folder)
-        read_curve(student.student_folder)
+        read_curve(student.student_folder / CURVE)
     for contender in contenders:
         lock.output_md5(f"{EVALS}/{contender.name}")
         traces.episodes(contender)

@@ -43,7 +43,10 @@ def write_results(root: Path, dev: float = 0.5, panel: str = "d" * 64, student_m
             "rows": [row("base", "test", 0.25, "t" * 64), row("distilled", "test", 0.75, "t" * 64)],
             "other_panels": [row("base", "dev", 0.2, panel), row("distilled", "dev", dev, panel)],
         },
-        "contrasts": {"rows": [{**contrast, "primary": False, "difference": 0.5, "low": None, "p_value": 0.01}]},
+        "contrasts": {
+            "rows": [{**contrast, "primary": False, "difference": 0.5, "low": None, "p_value": 0.01}],
+            "other_panels": [],
+        },
         "funnel": {"rows": [{**place, "failures": 40, "lessons": {"sft": 9}, "gates": gates}]},
     }
     for name, body in content.items():

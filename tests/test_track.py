@@ -243,10 +243,10 @@ def test_none_wanted_none_written(finished: Path) -> None:
     [
         ("dvc.lock", None, "dvc.lock: no such file; run `dvc repro`"),
         ("dvc.lock", "stages: 3", "not a lock file of DVC"),
-        ("metrics/systems.json", None, "systems.json: no such file"),
-        ("metrics/systems.json", "{}", "not a metric file"),
+        ("metrics/systems.json", None, "systems.json: No such file"),
+        ("metrics/systems.json", "{}", "systems.json: not readable"),
         ("metrics/funnel.json", '{"schema_version": 1, "rows": []}', "differs from what dvc.lock recorded"),
-        ("metrics/funnel.json", '{"schema_version": 9, "rows": []}', "schema_version 9, 1 expected"),
+        ("metrics/funnel.json", '{"schema_version": 9, "rows": []}', "schema_version 9 found, 1 expected"),
         (f"data/students/{STUDENT}/adapter/adapter_config.json", None, "run `dvc checkout`"),
         (f"data/students/{STUDENT}/curve.jsonl", "?", "not a learning curve"),
         (f"data/evals/{STUDENT}/test.parquet", None, "test.parquet"),

@@ -21,10 +21,11 @@ from mlflow.utils.mlflow_tags import (
 )
 
 from stages.core import plugins
+from stages.core.documents import read_curve
 from stages.reporting.words import fraction, percent, whole_interval
 from stages.tracking.lockfile import Lockfile, digest
 from stages.tracking.store import Store
-from stages.tracking.study import EVALS, Contender, flatten, masked, read_curve
+from stages.tracking.study import CURVE, EVALS, Contender, flatten, masked
 
 KEY = "hintdistill.key"
 KIND = "kind"  # of a run: system or study
@@ -112,7 +113,7 @@ def write_system(store: Store, run: Run, contender: Contender, lock: Lockfile) -
     time = run.info.start_time
     points = [(name, value, 0) for name, value in _figures(contender).items()]
     if contender.is_student:
-        for step in read_curve(contender.student_folder):
+        for step in read_curve(contender.student_folder / CURVE):
             number = int(step.pop("step"))
             points += [(f"train {name.replace('_', ' ')}", value, number) for name, value in step.items()]
     store.client.log_batch(run.info.run_id, [Metric(name, value, time, step) for name, value, step in points])

@@ -6,16 +6,18 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from stages.core.documents import read_document
 from stages.core.process import Fault
-from stages.core.records import SCHEMA_VERSION
 from stages.stats.contrasts import primary_metric
 from stages.stats.systems import STUDENTS, label
 
 STUDENT_FOLDERS = "data/students"
 EVALS = "data/evals"
+CURVE = "curve.jsonl"  # in a student's folder
 _SECRET = re.compile(r"(^|[._-])(api_?key|secret|password|passwd|token|credentials?)$", re.IGNORECASE)
 _USERINFO = re.compile(r"(://)[^/@\s]+@")
 _QUERY = re.compile(r"([?&](?:api_?key|secret|password|token)=)[^&\s]+", re.IGNORECASE)
@@ -72,9 +74,9 @@ class Contender:
 
 
 def read_contenders(path: Path) -> list[Contender]:
-    """The contenders of metrics/systems.json, in its order. Raises `InputError`."""
+    """The contenders of metrics/systems.json, in its order: the reported panel's rows come first. Raises `InputError` or `RecordError`."""
     found: dict[tuple[Any, ...], Contender] = {}
-    for row in read_rows(path):
+    for row in chain.from_iterable(read_document(path, "rows", "other_panels")):
         try:
             identity = (str(row["env"]), str(row["agent"]), str(row["system"]), int(row["seed"]))
             rows, panel = found.setdefault(identity, Contender(*identity)).rows, row["panel"]
@@ -86,30 +88,6 @@ def read_contenders(path: Path) -> list[Contender]:
     if not found:
         raise InputError(f"{path}: no system was evaluated; run `dvc repro`")
     return list(found.values())
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metric file, those of the reported panel first. Raises `InputError`."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; run `dvc repro` to make it")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        version, rows = content["schema_version"], [*content["rows"], *content.get("other_panels", [])]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not a metric file ({error!r}); run `dvc repro`") from error
-    if version != SCHEMA_VERSION:
-        raise InputError(f"{path}: schema_version {version}, {SCHEMA_VERSION} expected; run `dvc repro`")
-    return rows
-
-
-def read_curve(folder: Path) -> list[dict[str, float]]:
-    """A student's learning curve, a row a logged step. Raises `InputError`."""
-    path = folder / "curve.jsonl"
-    try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        return [{"step": int(row["step"]), **{n: float(v) for n, v in row.items() if n != "step"}} for row in rows]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not a learning curve ({error!r}); run `dvc checkout` or `dvc repro`") from error
 
 
 def check_adapter(folder: Path) -> Path:
