@@ -14,7 +14,7 @@ from pathlib import Path
 from stages.core.files import replacing
 from stages.core.process import run_stage
 from stages.models.manifest import BASE as OUT
-from stages.models.manifest import SOURCE, Manifest, list_files, model_folder, read_manifest
+from stages.models.manifest import SOURCE, Manifest, file_names, list_files, model_folder, read_manifest
 from stages.training.trainer import TrainingError, merge
 
 IDENTITY = Path("data/base/source.json")
@@ -42,9 +42,7 @@ def run() -> str:
 
 def _manifest(model: str) -> Manifest:
     """Of the source, or of the files that it holds itself."""
-    return read_manifest(SOURCE) or list_files(
-        model, "data/base/source", None, SOURCE, [path.name for path in SOURCE.iterdir()]
-    )
+    return read_manifest(SOURCE) or list_files(model, "data/base/source", None, SOURCE, file_names(SOURCE))
 
 
 def _source() -> dict[str, object]:

