@@ -35,8 +35,13 @@ def look_up(model: str, revision: str | None) -> Listing:
 
     Raises `Unreachable` when there is neither, `ModelError` for an id or a revision that the hub does not give out.
     """
+    from huggingface_hub import hf_hub_download
+
     try:
         info = _ask(model, revision)
+        if any(file.rfilename == "config.json" for file in info.siblings or ()):
+            with _in_one_line(model, revision):
+                hf_hub_download(model, "config.json", revision=revision)  # the cache then knows what the revision means
         return Listing(str(info.sha), {file.rfilename: int(file.size or 0) for file in info.siblings or ()})
     except Unreachable:
         known = in_cache(model, revision, "config.json")
