@@ -283,8 +283,9 @@ def tokens_per_episode(settings: Settings, cell: Cell) -> tuple[float, float, st
     rows = json.loads(SYSTEMS.read_text(encoding="utf-8"))["rows"] if SYSTEMS.is_file() else []
     base = [row for row in rows if row["system"] == "base" and row["env"] == cell.env]
     row = next((row for row in base if row["agent"] == cell.agent), base[0] if base else None)
+    source = settings.model.source
     share = row["computed_tokens_per_episode"] / row["tokens_per_episode"] if row else 1.0
-    if row and row["agent"] == cell.agent and row["model"].startswith(f"{Path(settings.model.source).name}@"):
+    if row and row["agent"] == cell.agent and row["model"].split("@")[0] in (source, Path(source).name):
         return row["tokens_per_episode"], share, "measured in the last run"
     same = {agent: tokens for (env, agent), tokens in PAPER_TOKENS.items() if env == cell.env}
     known = "the paper's figure for its base agent" if same else "an assumption, the paper does not have it"
