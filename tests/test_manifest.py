@@ -14,6 +14,9 @@ from fake_hub import COMMIT, MODEL, Hub, ask, hub
 from structure import ROOT
 
 from stages import base, source
+from stages.core.params import load
+from stages.core.records import Message
+from stages.engines.opening import open_engine
 from stages.models import manifest
 from stages.models.hub import ModelError, Unreachable
 from stages.models.manifest import model_folder, read_manifest, sha256_of
@@ -70,6 +73,17 @@ def test_a_folders_model_is_listed_and_not_copied(project: Path) -> None:
     assert listed == read_manifest(manifest.BASE) and listed is not None
     assert listed.files.keys() == {p.name for p in Path("model").iterdir()}
     assert str(project) not in (OUT / "manifest.json").read_text(encoding="utf-8")
+
+
+def test_an_engine_plays_with_the_weights_where_they_are() -> None:
+    make()
+    engine = open_engine(load().engine.model_copy(update={"slots": 1, "max_new_tokens": 4}), manifest.BASE, None, ())
+    engine.submit(engine.open(0), [Message("user", "look")])
+    [reply] = engine.poll()
+    assert reply.reply_tokens > 0
+    Path("model/tokenizer.json").unlink()
+    with pytest.raises(ModelError, match=r"model/tokenizer\.json: no such file"):
+        open_engine(load().engine, manifest.BASE, None, ())
 
 
 def test_a_model_that_is_moved_stays_the_same() -> None:
