@@ -18,12 +18,13 @@ COMMIT = "c0ffee" * 6 + "cafe"
 
 
 class Hub(ThreadingHTTPServer):
-    """Serves the files of `folder` as `MODEL`; `asked` are the requests that came, `status` what is answered to all if it is not 200."""
+    """Serves the files of `folder` as `MODEL`; `asked` are the requests that came, `status` what is
+    answered to all if it is not 200, with the hub's name of the `error`."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.folder, self.status, self.asked = folder, 200, list[str]()
-        self.commit = COMMIT
+        self.commit, self.error = COMMIT, ""
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
     def files(self) -> dict[str, bytes]:
@@ -48,7 +49,7 @@ class _Handler(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         self.server.asked.append(f"{self.command} {path}")
         if self.server.status != 200:
-            return self._say(self.server.status, b"{}", {})
+            return self._say(self.server.status, b"{}", {"X-Error-Code": self.server.error})
         begin = f"/api/models/{MODEL}"
         if path in (begin, f"{begin}/revision/main", f"{begin}/revision/{self.server.commit}"):
             files = [{"rfilename": name, "size": len(content)} for name, content in self.server.files().items()]

@@ -264,9 +264,30 @@ def test_what_the_hub_does_not_have_is_one_line(served: Hub, model: str, revisio
     assert said in str(error.value) and "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(("status", "kind"), [(503, Unreachable), (403, ModelError)])
-def test_a_hub_that_refuses_is_quoted(served: Hub, status: int, kind: type[ModelError]) -> None:
-    served.status = status
-    with pytest.raises(kind, match=str(status)) as error:
+@pytest.mark.parametrize(
+    ("status", "error", "kind", "said"),
+    [
+        (503, "", Unreachable, "cannot be reached .*503"),
+        (403, "GatedRepo", ModelError, "only to those who accepted its terms"),
+        (401, "RepoNotFound", ModelError, "the hub has no such model, or a private one"),
+    ],
+)
+def test_a_hub_that_refuses_is_one_line(
+    served: Hub, status: int, error: str, kind: type[ModelError], said: str
+) -> None:
+    served.status, served.error = status, error
+    with pytest.raises(kind, match=said) as caught:
         obtain(MODEL, None, OUT, Path())
-    assert "\n" not in str(error.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_proxy_that_cannot_be_used_is_one_line(served: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import close_session
+
+    close_session()  # the client that is kept would not see the proxy
+    monkeypatch.delenv("no_proxy")
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
+    with pytest.raises(Unreachable, match=r"cannot be reached .*HTTPS_PROXY") as caught:
+        obtain(MODEL, None, OUT, Path())
+    close_session()
+    assert "\n" not in str(caught.value)
