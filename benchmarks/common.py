@@ -22,20 +22,20 @@ import torch
 from stages.core.files import atomic
 from stages.core.params import Engine
 from stages.engines import cpu
+from stages.models.manifest import BASE, model_folder
 
 CAPABILITY = torch.backends.cpu.get_cpu_capability()
 RESULTS = Path(__file__).with_name(f"results-{CAPABILITY.lower()}.json")
 SCHEMA_VERSION = 1
-BASE = Path("data/base/model")
 
 Result = TypeVar("Result")
 
 
 def base_model() -> Path:
     """The base model's folder; ends the program when there is none."""
-    if not (BASE / "config.json").is_file():
+    if not (BASE / "identity.json").is_file():
         raise SystemExit(f"{BASE}: no model there; run `dvc repro base` in the project's root, then this again")
-    return BASE
+    return model_folder()
 
 
 def number_format(engine: Engine) -> torch.dtype:

@@ -25,9 +25,9 @@ from stages.curation.gates import Evidence, check
 from stages.curation.lessons import Limits, build_lessons
 from stages.envs.panel import load_panel, panel_names
 from stages.models import chat
+from stages.models.manifest import BASE, model_folder
 
 DATA = Path("data")
-BASE = DATA / "base" / "model"
 SOURCES = {"distilled": "teacher", "sft": "rollouts"}
 PANEL = "train"
 
@@ -48,7 +48,7 @@ def load_tokenizer(base: Path) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(base, local_files_only=True)
+        return AutoTokenizer.from_pretrained(model_folder(base), local_files_only=True)
     except (OSError, ValueError) as error:
         raise LessonError(f"{base}: no usable tokenizer ({error}); run `dvc repro base`") from error
 

@@ -18,11 +18,11 @@ from stages.core.params import Training, load
 from stages.core.process import Fault, check_root, die_with_parent, hush_libraries
 from stages.core.records import Lesson, read
 from stages.models.chat import encode
+from stages.models.manifest import model_folder
 from stages.training.launch import is_first, launch, wanted, work
 from stages.training.trainer import train
 
 DATA = Path("data")
-BASE = DATA / "base" / "model"
 
 
 def main() -> int:
@@ -67,8 +67,9 @@ def teach(name: str, recipe: Training, seed: int, out: Path) -> None:
     from transformers import AutoTokenizer
 
     lessons = read(DATA / "lessons" / name / "lessons.parquet", Lesson)
-    tokenizer = AutoTokenizer.from_pretrained(BASE)
-    curve = train(BASE, [encode(tokenizer, lesson.messages) for lesson in lessons], recipe, seed, out / "adapter")
+    base = model_folder()
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    curve = train(base, [encode(tokenizer, lesson.messages) for lesson in lessons], recipe, seed, out / "adapter")
     if not is_first():
         return
     (out / "curve.jsonl").write_text("".join(json.dumps(row) + "\n" for row in curve), encoding="utf-8")

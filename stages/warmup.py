@@ -17,9 +17,9 @@ from stages.core.params import Cell, Settings, load
 from stages.core.process import run_stage
 from stages.core.records import Demo, read
 from stages.models.chat import encode
+from stages.models.manifest import SOURCE, model_folder
 from stages.training.trainer import train
 
-SOURCE = Path("data/base/source")
 DEMOS = Path("data/demos")
 OUT = Path("data/base/warmup")
 
@@ -44,13 +44,14 @@ def warm_up(settings: Settings, out: Path) -> str:
         return "off"
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(SOURCE)
+    source = model_folder(SOURCE)
+    tokenizer = AutoTokenizer.from_pretrained(source)
     cells = map(Cell, settings.warmup.cells)
     demos = [demo for cell in cells for demo in read(DEMOS / cell.env / f"{cell.agent}.parquet", Demo)]
     encoded = [encode(tokenizer, demo.messages) for demo in demos]
     w = settings.warmup
     fitting = [e for e in encoded if len(e.input_ids) <= w.max_tokens]
-    curve = train(SOURCE, fitting, w, w.seed, out)
+    curve = train(source, fitting, w, w.seed, out)
     facts = {
         "schema_version": 1,
         "enabled": True,

@@ -18,9 +18,10 @@ from structure import ROOT
 
 from stages.commands.main import main
 from stages.commands.profile import apply_profile
-from stages.commands.verify import VerifyError, verify
+from stages.commands.verify import verify
 from stages.core import process
 from stages.core.params import SettingsError, load
+from stages.tracking.lockfile import LockError
 
 
 @pytest.fixture
@@ -118,7 +119,7 @@ def test_a_missing_output_and_a_missing_lock_are_named(tmp_path: Path, monkeypat
     path = lock(tmp_path)
     Path("one.json").unlink()
     assert verify(path) == ["one.json: missing; run `dvc checkout` or `dvc repro`"]
-    with pytest.raises(VerifyError, match="dvc repro"):
+    with pytest.raises(LockError, match="dvc repro"):
         verify(tmp_path / "no.lock")
 
 

@@ -100,6 +100,7 @@ def test_a_documented_command_does_what_the_page_says(study: Path, command: str)
 def test_the_lines_that_load_a_registered_student_load_it(study: Path) -> None:
     [lines] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
     imports = "import mlflow\nfrom peft import PeftModel\nfrom transformers import AutoModelForCausalLM\n"
+    imports += "from stages.models.manifest import model_folder\n"
     assert "default LORA" in run("python", "-c", f"{imports}{lines}print(*model.peft_config, model.peft_type.value)")
 
 

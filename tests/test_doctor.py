@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from fake_hub import COMMIT, MODEL, ask, hub
 from fake_server import KEY, Say, serving
 from official_games import goals, write_official
+from peft import LoraConfig, get_peft_model
 from structure import ROOT
 from transformers import AutoModelForCausalLM
 
@@ -22,11 +25,11 @@ from stages.commands.doctor import (
     Finding,
     episodes,
     examine,
-    model_size,
     tokens_per_episode,
 )
 from stages.commands.profile import settings_with
 from stages.core.params import Cell, Settings, load, parse
+from stages.pretrained.size import Size, measure
 
 pytest_plugins = ["tiny"]
 
@@ -95,19 +98,61 @@ def test_an_environment_that_lacks_a_part_is_a_fault(monkeypatch: pytest.MonkeyP
 
 def test_a_models_size_is_that_of_its_config(tiny_qwen2: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(tiny_qwen2)
-    size = model_size(settings(model__source=str(tiny_qwen2)))
+    size = measure(str(tiny_qwen2), None)
     assert size.parameters == sum(p.numel() for p in model.parameters())
     assert size.kv_bytes == 2 * 2 * model.config.num_hidden_layers * model.config.num_key_value_heads * 12
-    assert size.finding.level == "ok"
+    adapter = get_peft_model(model, LoraConfig(r=3, target_modules="all-linear", task_type="CAUSAL_LM"))
+    assert 3 * size.rank_bytes == 2 * adapter.get_nb_trainable_parameters()[0]
+    assert size.lacking == 0
+    [finding] = found("model", settings(model__source=str(tiny_qwen2)))
+    assert finding.level == "ok"
 
 
-def test_a_folder_that_is_no_model_and_a_model_without_template_are_faults(tmp_path: Path, tiny_qwen2: Path) -> None:
+def test_a_model_that_cannot_be_used_is_a_fault(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    assert model_size(settings(model__source="empty")).finding.level == "fault"
-    shutil.copytree(tiny_qwen2, tmp_path / "mute")
-    (tmp_path / "mute" / "chat_template.jinja").unlink()
-    finding = model_size(settings(model__source="mute")).finding
-    assert finding.level == "fault" and "no chat template" in finding.text
+    [finding] = found("model", settings(model__source="empty"))
+    assert finding.level == "fault" and "empty: no config.json, so it is no model folder" in finding.text
+
+
+def test_weights_that_stay_where_they_are_are_not_counted(
+    tmp_path: Path, tiny_qwen2: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stages.commands.doctor.GB", 1.0)
+
+    def needed(**changes: Any) -> float:
+        [disk] = found("disk", settings(students__webshop__lora__r=8, **changes))
+        return float(disk.text.split()[0]) - 2  # bytes, without what is allowed for data
+
+    size = measure(str(tiny_qwen2), None)
+    students = 3 * (16 + 8) * 2 * size.rank_bytes  # in the folder, DVC's cache and MLflow; two arms
+    other = {"model__source": str(tiny_qwen2)}
+    assert needed(**other, warmup__enabled=False) == students
+    assert needed(**other) == students + 2 * 2 * size.parameters
+    with hub(tiny_qwen2, tmp_path / "cache", monkeypatch):
+        weights = (tiny_qwen2 / "model.safetensors").stat().st_size
+        assert needed(model__source=MODEL, warmup__enabled=False) == students + weights
+        [model] = found("model", settings(model__source=MODEL))
+        assert f"pin model.revision ({COMMIT} now)" in model.text
+
+
+def test_a_hubs_cache_on_another_disk_is_a_line_of_its_own(
+    tmp_path: Path, tiny_qwen2: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with hub(tiny_qwen2, Path("/proc/self"), monkeypatch):
+        monkeypatch.setattr("stages.commands.doctor.measure", lambda *_: Size(7e9, 1, 1, lacking=15e9))
+        study = settings(model__source=MODEL, warmup__enabled=False)
+        [cache], [disk] = found("hub's cache", study), found("disk", study)
+    assert "15.0 GB needed (the model, once), 0.0 GB free" in cache.text and cache.level == "fault"
+    assert disk.text.startswith("2.0 GB needed (students, data, and their copies)")
+
+
+def test_a_hub_that_cannot_be_reached_is_one_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask("http://127.0.0.1:9", tmp_path / "cache", monkeypatch)
+    begin = time.monotonic()
+    [model], [disk] = found("model", study := settings(model__source="some/Model-7B")), found("disk", study)
+    assert model.level == "note" and "the hub at http://127.0.0.1:9 cannot be reached" in model.text
+    assert "\n" not in model.text and model.text.endswith("Taken for 7 billion parameters, by its name")
+    assert disk.level in ("ok", "fault") and time.monotonic() - begin < 20
 
 
 def test_what_does_not_fit_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -243,6 +243,7 @@ def test_none_wanted_none_written(finished: Path) -> None:
     [
         ("dvc.lock", None, "dvc.lock: no such file; run `dvc repro`"),
         ("dvc.lock", "stages: 3", "not a lock file of DVC"),
+        ("dvc.lock", "<<<<<<< HEAD\nschema: '2.0'\n=======\n>>>>>>> other\n", "`git checkout --ours dvc.lock`"),
         ("metrics/systems.json", None, "systems.json: No such file"),
         ("metrics/systems.json", "{}", "systems.json: not readable"),
         ("metrics/funnel.json", '{"schema_version": 1, "rows": []}', "differs from what dvc.lock recorded"),

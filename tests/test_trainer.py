@@ -273,11 +273,6 @@ def test_the_merged_model_says_what_peft_says(
     assert digest == weights_digest(again) != weights_digest(AutoModelForCausalLM.from_pretrained(base, dtype="auto"))
 
 
-def test_merging_nothing_keeps_the_weights(tiny_llama: Path, tmp_path: Path) -> None:
-    digest = merge(tiny_llama, None, tmp_path / "merged")
-    assert digest == weights_digest(AutoModelForCausalLM.from_pretrained(tiny_llama, dtype="auto"))
-
-
 def test_a_trained_adapter_loads_in_the_engine(trained: tuple[Path, list[dict[str, float]]], tiny_llama: Path) -> None:
     folder, _ = trained
     engine = cpu.CpuEngine(

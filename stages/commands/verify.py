@@ -13,9 +13,8 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from stages.core.process import Fault
+from stages.tracking.lockfile import read_lockfile
 
 
 class VerifyError(Fault, RuntimeError):
@@ -35,18 +34,17 @@ def run(args: Namespace) -> int:
 
 
 def verify(lockfile: Path) -> list[str]:
-    """A line for each output that is missing or differs from dvc.lock. Raises `VerifyError` when there is no lock, or no project."""
+    """A line for each output that is missing or differs from dvc.lock. Raises `LockError` when there is no lock,
+    `VerifyError` when there is no project."""
     from dvc.exceptions import DvcException  # DVC takes a second to import, which no other command should
     from dvc.repo import Repo
 
-    if not lockfile.is_file():
-        raise VerifyError(f"{lockfile}: no such file; run `dvc repro` first")
+    stages = read_lockfile(lockfile).stages
     try:
         with Repo(str(lockfile.parent)) as repo:
             present = {stage.name for stage in repo.index.stages if hasattr(stage, "name")}
     except DvcException as error:
         raise VerifyError(f"{lockfile.parent}: no DVC project whose stages can be read ({error})") from error
-    stages = yaml.safe_load(lockfile.read_text(encoding="utf-8"))["stages"]
     outs = [out for name, stage in stages.items() if name in present for out in stage.get("outs", [])]
     return [fault for out in outs if (fault := _check(out))]
 

@@ -8,13 +8,14 @@ from typing import Any
 
 from stages.core import params
 from stages.engines.base import Engine
+from stages.models.manifest import model_folder
 
 
 def open_engine(settings: params.Engine, base: Path, adapter: Path | None, stop: Sequence[str]) -> Engine:
-    """With the base model and, for a student, its adapter; replies end before any of the `stop` strings.
+    """With the base model that stands in `base` and, for a student, its adapter; replies end before any of the `stop` strings.
 
     A server has both already, in its own number format: the base under the name in the settings, the student under the name of the folder
-    that holds `adapter`. Raises `EngineFault` when an engine, or what it loads, cannot be had.
+    that holds `adapter`. Raises `EngineFault` when an engine, or what it loads, cannot be had, `ModelError` when the base is not what it should be.
     """
     common: dict[str, Any] = {
         "slots": settings.slots,
@@ -27,6 +28,7 @@ def open_engine(settings: params.Engine, base: Path, adapter: Path | None, stop:
         from stages.engines.server import ServerEngine
 
         return ServerEngine(settings.server, adapter, **common)
+    base = model_folder(base)
     if settings.kind == "vllm":
         from stages.engines.vllm import VllmEngine
 

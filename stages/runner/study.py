@@ -23,13 +23,13 @@ from stages.engines.base import Engine
 from stages.envs.base import Task
 from stages.envs.panel import load_panel
 from stages.envs.registry import category_reader, make
+from stages.models.manifest import BASE
 from stages.retrieval.retriever import Retriever
 from stages.runner.episodes import Play, play_tasks
 from stages.runner.journal import Journal
 
 DATA = Path("data")
 JOURNALS = Path(".cache/journal")
-BASE = DATA / "base" / "model"
 TIMING = DATA / "timing"
 CODE = Path(__file__).parents[1]
 PLAYING = ("agents", "engines", "envs", "models", "retrieval", "runner")

@@ -52,7 +52,9 @@ A LoRA adapter for {student.cell}, seed {student.seed}, of the base model `{base
 {benchmark} Withheld from the base model: {", ".join(row.get("withheld", [])) or "nothing"}.
 
 ```python
-model = AutoModelForCausalLM.from_pretrained("data/base/model")
+from stages.models.manifest import model_folder
+
+model = AutoModelForCausalLM.from_pretrained(model_folder())
 model = PeftModel.from_pretrained(model, mlflow.artifacts.download_artifacts("{address}"))
 ```
 

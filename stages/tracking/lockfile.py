@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,13 +93,28 @@ def read_lockfile(path: Path = Path("dvc.lock")) -> Lockfile:
     if not path.is_file():
         raise LockError(f"{path}: no such file; run `dvc repro` first, in the project's root")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        if advice := unmerged(text):
+            raise LockError(f"{path}: {advice}")
+        content = yaml.safe_load(text)
         stages = content["stages"]
         if not all(isinstance(entry, dict) and "cmd" in entry for entry in stages.values()):
             raise TypeError("a stage has no command")
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise LockError(f"{path}: not a lock file of DVC ({error}); restore it with git, or run `dvc repro`") from error
+        raise LockError(
+            f"{path}: not a lock file of DVC ({' '.join(str(error).split())}); `git checkout HEAD -- {path}`, then `dvc repro`"
+        ) from error
     return Lockfile(path, stages)
+
+
+def unmerged(text: str) -> str:
+    """What to do about a dvc.lock in which a merge left both sides; empty for one without."""
+    if not re.search(r"^(<{7}|>{7}) ", text, re.M):
+        return ""
+    return (
+        "a merge left both sides in it, between <<<<<<< and >>>>>>>; take one, by `git checkout --ours dvc.lock` while the merge is open, by "
+        "`git checkout COMMIT -- dvc.lock` after it, then run `dvc repro`, which makes what is of the other"
+    )
 
 
 def _overlap(one: str, other: str) -> bool:

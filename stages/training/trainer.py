@@ -152,7 +152,7 @@ def keep_adapter(saved: Path, out: Path) -> None:
     (out / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def merge(base: Path, adapter: Path | None, out: Path) -> str:
+def merge(base: Path, adapter: Path, out: Path) -> str:
     """Write `base`, with `adapter` added into its weights (in fp32, then rounded once to bf16), and its tokenizer to `out`.
 
     Returns the digest of the weights. Raises `TrainingError` when a folder holds no such thing.
@@ -163,11 +163,8 @@ def merge(base: Path, adapter: Path | None, out: Path) -> str:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
-        # Without an adapter nothing is added, and a large model need not be held in fp32.
-        dtype = torch.bfloat16 if adapter is None else torch.float32
-        model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=dtype)
-        if adapter is not None:
-            model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
+        model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+        model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
         tokenizer = AutoTokenizer.from_pretrained(base)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise TrainingError(f"cannot add {adapter} to {base}: {error}; run `dvc repro base`") from error

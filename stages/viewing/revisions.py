@@ -15,6 +15,7 @@ import yaml
 from stages.core.documents import parse_document
 from stages.core.process import Fault
 from stages.core.records import Episode, read
+from stages.tracking.lockfile import unmerged
 
 WORKSPACE = "workspace"
 SHOWN = ("params.yaml", "dvc.lock", "metrics")  # what of the workspace makes it another state than HEAD
@@ -102,6 +103,8 @@ class Revision:
         text = self.text(path)
         if text is None:
             raise RevisionError(f"{self.name}: has no {path}, so it is no state of this project that was ever run")
+        if path == "dvc.lock" and (advice := unmerged(text)):
+            raise RevisionError(f"{self.name}: {path}: {advice}")
         try:
             found = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         except yaml.YAMLError as error:

@@ -96,7 +96,7 @@ def read_official(folder: Path, *, products: Literal["1000", "all"], seed: int, 
     rng = random.Random(seed)
     return OfficialData(
         products=tuple(
-            _product(item, attributes.get(item.asin, _Attributes()), tagged, rng)
+            _product(folder / names[0], item, attributes.get(item.asin, _Attributes()), tagged, rng)
             for item, tagged in zip(kept.values(), found, strict=True)
         ),
         human={asin: rows for asin, rows in human.items() if asin in kept},
@@ -138,8 +138,13 @@ def _checked(path: Path, form: TypeAdapter[Any], rows: Any) -> Any:
         raise OfficialError(f"{path}: {len(faults)} fault(s)\n" + "\n".join(lines) + more) from None
 
 
-def _product(item: _Item, attributes: _Attributes, nouns: frozenset[str], rng: random.Random) -> Product:
-    prices = read_prices(item.pricing)
+def _product(path: Path, item: _Item, attributes: _Attributes, nouns: frozenset[str], rng: random.Random) -> Product:
+    try:
+        prices = read_prices(item.pricing)
+    except ValueError as error:
+        raise OfficialError(
+            f"{path}: product {item.asin}: pricing such as '$9.99' or '$9.99$19.99' expected, {item.pricing!r} found; correct it, or take the release's file"
+        ) from error
     tag = f"${prices[0]}" if len(prices) == 1 else f"${prices[0]} to ${prices[1]}"
     bullets = [item.small_description] if isinstance(item.small_description, str) else item.small_description
     return Product(
