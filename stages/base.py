@@ -11,6 +11,7 @@ from pathlib import Path
 
 from stages.core.files import replacing
 from stages.core.process import run_stage
+from stages.models.chat import template_of
 from stages.training.trainer import TrainingError, merge
 
 SOURCE = Path("data/base/source")
@@ -28,8 +29,9 @@ def run() -> str:
     """Merge, write what identifies the weights, and say it."""
     with replacing(OUT) as fresh:
         digest = merge(SOURCE, WARMUP if (WARMUP / "adapter_config.json").is_file() else None, fresh)
-        source = _source()
+        source, template = _source(), template_of(IDENTITY)
         identity = {"schema_version": 1, "source": source, "weights_sha256": digest}
+        identity |= {"template": template} if template else {}
         (fresh / "identity.json").write_text(json.dumps(identity, indent=1) + "\n", encoding="utf-8")
     return f"{source}@{digest[:12]}"
 

