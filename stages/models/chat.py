@@ -24,9 +24,9 @@ _CUT = "\ufdd0"  # a noncharacter: where it stands a text is cut, and each piece
 PROBE = (
     Message("system", "Probed system."),
     Message("user", "Probed opening."),
-    Message("assistant", "Action: probed reply", train=True),
+    Message("assistant", "Probed reply.", train=True),
     Message("user", "Probed observation."),
-    Message("assistant", "Action: another reply", train=True),
+    Message("assistant", "Another reply.", train=True),
 )
 
 

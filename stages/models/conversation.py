@@ -8,7 +8,7 @@ anew. Training walks through a conversation as an engine does, so the ids a stud
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from stages.core.records import Message
 from stages.models.chat import PROBE, Chat, ChatError, common
@@ -84,11 +84,9 @@ def examples(chat: Chat, messages: Sequence[Message]) -> list[Encoded]:
 
 def way(chat: Chat) -> str:
     """How prompts grow with this model's chat template, and what that means for lessons, in words."""
-    thoughtful = [
-        Message(m.role, f"<think>\nA thought.\n</think>\n\n{m.content}" if m.train else m.content, m.train)
-        for m in PROBE
-    ]
-    plain, with_thoughts = (len(examples(chat, talk)) == 1 for talk in (PROBE, thoughtful))
+    thoughtful = [replace(m, content=f"<think>\nA thought.\n</think>\n\n{m.content}") if m.train else m for m in PROBE]
+    with_thoughts = len(examples(chat, thoughtful)) == 1
+    plain = with_thoughts if chat.opener else len(examples(chat, PROBE)) == 1
     if plain and with_thoughts:
         return "its chat template appends: what is encoded stays, and a lesson is one training example"
     when = "once a reply holds a thought" if plain else "each turn"
