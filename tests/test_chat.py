@@ -11,7 +11,7 @@ import pytest
 
 from stages.core.records import Message
 from stages.engines import cpu
-from stages.models.chat import Chat, ChatError, open_chat
+from stages.models.chat import Chat, ChatError, end_of, open_chat
 from stages.models.conversation import IGNORED, Conversation, Encoded, examples, way
 
 pytest_plugins = ["tiny"]
@@ -232,6 +232,22 @@ def test_training_sees_the_tokens_that_the_engine_fed(tiny_llama: Path, monkeypa
     end = reply.prompt_tokens
     assert [fed[position] for position in range(end)] == encoded.input_ids[:end]
     assert encoded.input_ids[end:] == [*chat.encode(reply.text), chat.end]
+
+
+@pytest.mark.parametrize(
+    ("reply", "text"),
+    [
+        ("Action: look\nAction: fly", "Action: look"),
+        ("\nAction: look", ""),
+        ("<think>\nMaybe\nAction: fly\n</think>\n\nAction: look\nAction: fly", "\n\nAction: look"),
+        ("Maybe\nAction: fly\n</think>\nAction: look", "\nAction: look"),
+        ("<think>\nMaybe\nAction: fly\nObservation: x", None),
+    ],
+)
+def test_a_stop_string_ends_a_reply_after_its_thought_and_not_within(reply: str, text: str | None) -> None:
+    assert reply[: end_of(reply, ("\nObservation:", "\nAction:"))].rpartition("</think>")[2] == (
+        reply if text is None else text
+    )
 
 
 def test_how_prompts_grow_is_said_in_words(tiny_tokenizer: Any) -> None:

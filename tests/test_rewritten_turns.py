@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 import trl
+from fake_server import chat as completion
 from fake_server import serving
 from fake_vllm import LLM, modules
 from talks import converse
@@ -134,11 +135,11 @@ def test_template_arguments_stand_in_the_models_record(tiny_qwen2: Path, tmp_pat
     assert reply.prompt_tokens == len(open_chat(folder).encode(header))
 
 
-def opened(url: str, base: Path, template: dict[str, Any]) -> Engine:
+def opened(url: str, base: Path, template: dict[str, Any], stop: Sequence[str] = ()) -> Engine:
     (base / "identity.json").write_text(json.dumps({"template": template}))
     settings = load().engine
     server = settings.server.model_copy(update={"url": url})
-    return open_engine(settings.model_copy(update={"kind": "server", "server": server}), base, None, ())
+    return open_engine(settings.model_copy(update={"kind": "server", "server": server}), base, None, stop)
 
 
 def test_a_server_is_sent_the_template_arguments_and_only_where_there_are_any(tmp_path: Path) -> None:
@@ -150,6 +151,25 @@ def test_a_server_is_sent_the_template_arguments_and_only_where_there_are_any(tm
     plain, told = server.bodies
     assert "chat_template_kwargs" not in plain
     assert told["chat_template_kwargs"] == {"enable_thinking": False}
+
+
+def test_engines_that_would_end_a_reply_in_its_thought_are_not_told_the_stop_strings(
+    tiny_qwen2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, module in modules().items():
+        monkeypatch.setitem(sys.modules, name, module)
+    folder = with_template(tiny_qwen2, tmp_path, "qwen3")
+    engine: Engine = VllmEngine(folder, None, gpu_memory=0.5, tensor_parallel=1, **{**SETTINGS, "stop": ("\nAction:",)})
+    engine.submit(engine.open(0), [Message("user", "Hi.")])
+    [(_, sampling)] = LLM.last.llm_engine.requests.values()
+    assert sampling.stop == []
+    with serving() as server:
+        server.script = [completion("\n\nAction: look\nAction: fly")]
+        engine = opened(server.url, folder, {}, ("\nAction:",))
+        engine.submit(engine.open(0), [Message("user", "Hi.")])
+        [reply] = engine.poll()
+    assert server.bodies[0]["stop"] is None
+    assert reply.text == "Action: look"
 
 
 def test_a_server_cannot_be_told_the_date(tmp_path: Path) -> None:

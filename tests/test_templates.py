@@ -176,6 +176,12 @@ def test_thinking_is_switched_off_by_an_argument() -> None:
     assert off.opener == "" and off.prompt([Message("user", "Hi.")]).endswith("<think>\n\n</think>\n\n")
 
 
+def test_which_models_may_think() -> None:
+    thinking = {family for family in FAMILIES if chat_of(family).thinks}
+    assert thinking >= {"qwen3", "qwen3_5_think", "deepseekv3", "glm4moe", "nemotron_3_nano"}
+    assert not thinking & {"qwen2_5", "qwen3_5_nothink", "qwen3_instruct_2507", "llama3_1", "gemma3"}
+
+
 def test_a_reply_begins_with_the_thought_that_its_prompt_has_opened() -> None:
     chat = chat_of("deepseekv3")
     assert chat.read("Hm.\n</think>\n\nAction: look") == "<think>\nHm.\n</think>\n\nAction: look"

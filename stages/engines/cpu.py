@@ -23,7 +23,7 @@ from stages.engines.blocks import BlockPool
 from stages.engines.decoder import Decoder, Layout
 from stages.engines.drafting import Drafter
 from stages.engines.kernel import BLOCK
-from stages.models.chat import open_chat
+from stages.models.chat import end_of, open_chat
 from stages.models.conversation import Conversation
 from stages.models.numbers import processor_multiplies_bf16
 
@@ -312,21 +312,20 @@ class CpuEngine:
         written = state.ids[state.prompt_end :]
         self._drafter.learn(state.ids, token)
         if token in self._ends:
-            return self._finish(number, self._tokenizer.decode(written), len(written) + 1, "stop")
+            return self._finish(number, self._chat.read(self._tokenizer.decode(written)), len(written) + 1, "stop")
         state.ids.append(token)
         written.append(token)
         tail = self._tokenizer.decode(written[-16:])
         if any(stop in tail for stop in self._stop):
-            text = self._tokenizer.decode(written)
-            text = text[: min(text.index(stop) for stop in self._stop if stop in text)]
-            return self._finish(number, text, len(written), "stop")
+            text = self._chat.read(self._tokenizer.decode(written))
+            if (end := end_of(text, self._stop)) is not None:
+                return self._finish(number, text[:end], len(written), "stop")
         if len(written) == self._max_new:
-            return self._finish(number, self._tokenizer.decode(written), len(written), "length")
+            return self._finish(number, self._chat.read(self._tokenizer.decode(written)), len(written), "length")
         return None
 
     def _finish(self, number: int, text: str, reply_tokens: int, finish: str) -> Reply:
         state = self._sessions[number]
-        text = self._chat.read(text)
         self._keep(state, state.answer(self._chat, text))
         state.waiting = False
         return Reply(number, text, finish, state.prompt_end, state.computed, reply_tokens)

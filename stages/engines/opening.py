@@ -8,7 +8,7 @@ from typing import Any
 
 from stages.core import params
 from stages.engines.base import Engine
-from stages.models.chat import template_of
+from stages.models.chat import open_chat, template_of
 
 
 def open_engine(settings: params.Engine, base: Path, adapter: Path | None, stop: Sequence[str]) -> Engine:
@@ -27,7 +27,9 @@ def open_engine(settings: params.Engine, base: Path, adapter: Path | None, stop:
     if settings.kind == "server":
         from stages.engines.server import ServerEngine
 
-        return ServerEngine(settings.server, adapter, template=template_of(base / "identity.json"), **common)
+        thinks = (base / "tokenizer_config.json").is_file() and open_chat(base).thinks
+        template = template_of(base / "identity.json")
+        return ServerEngine(settings.server, adapter, template=template, thinks=thinks, **common)
     if settings.kind == "vllm":
         from stages.engines.vllm import VllmEngine
 

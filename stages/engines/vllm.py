@@ -15,7 +15,7 @@ from typing import Any
 
 from stages.core.records import Message
 from stages.engines.base import EngineFault, Reply
-from stages.models.chat import Chat, template_of
+from stages.models.chat import Chat, end_of, template_of
 from stages.models.conversation import Conversation
 
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # those that vLLM makes room for
@@ -107,7 +107,7 @@ class VllmEngine:
         sampling = self._vllm.SamplingParams(
             temperature=self._temperature,
             max_tokens=self._max_new,
-            stop=self._stop,
+            stop=[] if self._chat.thinks else self._stop,  # vLLM would end a reply in its thought
             stop_token_ids=[self._chat.end],
             seed=state.seed,
         )
@@ -143,11 +143,13 @@ class VllmEngine:
         number = self._waiting.pop(output.request_id)
         state, written = self._sessions[number], output.outputs[0]
         text = self._chat.read(written.text)
+        end = end_of(text, self._stop)
+        text = text[:end]
         state.answer(self._chat, text)
         return Reply(
             session=number,
             text=text,
-            finish="length" if written.finish_reason == "length" else "stop",
+            finish="length" if written.finish_reason == "length" and end is None else "stop",
             prompt_tokens=state.prompt_end,
             computed_tokens=state.prompt_end - (output.num_cached_tokens or 0),
             reply_tokens=len(written.token_ids),

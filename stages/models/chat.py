@@ -40,6 +40,16 @@ def common(a: Sequence[object], b: Sequence[object]) -> int:
     return next((place for place, (x, y) in pairs if x != y), min(len(a), len(b)))
 
 
+def end_of(reply: str, stops: Sequence[str]) -> int | None:
+    """Where a reply ends before one of the `stop` strings, if it does. In its thought they end nothing, nor right after it."""
+    before, closed, said = reply.partition(THOUGHT[1])
+    if not closed and before.lstrip().startswith(THOUGHT[0]):
+        return None
+    start = len(reply) - len(said.lstrip()) if closed else 0
+    places = [place for stop in stops if (place := reply.find(stop, start)) >= 0]
+    return min(places, default=None)
+
+
 def template_of(record: Path) -> dict[str, Any]:
     """The template's arguments as the record of a model says them (identity.json, source.json); none where it says nothing."""
     found = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
@@ -64,7 +74,7 @@ class Chat:
     """A tokenizer with its chat template and the template's arguments.
 
     `closing` is what the template writes right after a reply, up to its end token, `end`; `opener` is the beginning of a thought that stands in
-    the prompt already, and that the text of every reply begins with. Raises `ChatError` for a template that cannot work.
+    the prompt already, and that the text of every reply begins with. `thinks` says whether replies may hold thoughts. Raises `ChatError` for a template that cannot work.
     """
 
     def __init__(self, tokenizer: Any, arguments: Mapping[str, Any] | None = None) -> None:
@@ -85,7 +95,7 @@ class Chat:
         self._parts = self._folded = False
         self._form()
         self.closing, self.end = self._closing(special)
-        self.opener = self._opener()
+        self.opener, self.thinks = self._thinking()
 
     def prompt(self, messages: Sequence[Message], reply_next: bool = True) -> str:
         """The conversation as the template writes it, up to where the next reply begins; `encode` takes control tokens in its texts for text."""
@@ -164,11 +174,12 @@ class Chat:
         self._end_text = ends[0] if ends else eos
         return closing, int(self.tokenizer.convert_tokens_to_ids(self._end_text))
 
-    def _opener(self) -> str:
-        """The beginning of a thought at the end of a prompt."""
+    def _thinking(self) -> tuple[str, bool]:
+        """The beginning of a thought at the end of a prompt, and whether replies are to be expected to hold thoughts."""
         header = self.prompt(PROBE[:4]).rpartition(PROBE[3].content)[2]
         start, end = header.rfind(THOUGHT[0]), header.rfind(THOUGHT[1])
-        return header[start:] if start > end else ""
+        opener = header[start:] if start > end else ""
+        return opener, bool(opener) or (end < 0 and THOUGHT[1] in self._source)
 
 
 def _source(tokenizer: Any) -> str:
