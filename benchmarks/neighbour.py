@@ -24,7 +24,7 @@ from rollout import CELL, WARMUP_TASKS, drawn, play
 from training import FIRST, conversations, duration
 
 from stages.core.params import Training, load
-from stages.models.chat import Encoded
+from stages.models.conversation import Encoded
 
 NUMBER = 12  # games, or conversations
 WAYS = {

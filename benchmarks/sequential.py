@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, StoppingCriteriaList
+from transformers import AutoModelForCausalLM, StoppingCriteriaList
 
 from stages.core.records import Message
 from stages.engines.base import Reply
 from stages.envs.base import Observation, Task
-from stages.models.chat import encode_text, render
+from stages.models.chat import open_chat
 
 BANNER = "-= Welcome to TextWorld, ALFRED! =-"
 REFUSAL = "Nothing happens."
@@ -35,7 +35,8 @@ class SequentialEngine:
         self, base: Path, *, dtype: torch.dtype, context: int, max_new_tokens: int, stop: Sequence[str]
     ) -> None:
         self._model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=dtype).eval()
-        self._tokenizer: Any = AutoTokenizer.from_pretrained(base)
+        self._chat = open_chat(base)
+        self._tokenizer = self._chat.tokenizer
         self._context, self._max_new, self._stop = context, max_new_tokens, list(stop)
         self._messages: Sequence[Message] = ()
         self._session = 0
@@ -54,7 +55,7 @@ class SequentialEngine:
     @torch.inference_mode()
     def poll(self) -> list[Reply]:
         tokenizer = self._tokenizer
-        prompt = torch.tensor([encode_text(tokenizer, render(tokenizer, self._messages, reply_next=True))])
+        prompt = torch.tensor([self._chat.encode(self._chat.prompt(self._messages))])
         length = prompt.shape[1]
         if length + self._max_new > self._context:
             return [Reply(self._session, "", "context", length, 0, 0)]

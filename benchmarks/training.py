@@ -24,7 +24,8 @@ from limits import limits
 
 from stages.core.params import Training, load
 from stages.core.records import Demo, read
-from stages.models.chat import IGNORED, Encoded, encode
+from stages.models.chat import open_chat
+from stages.models.conversation import IGNORED, Encoded, examples
 from stages.training.trainer import train
 
 DEMOS = Path("data/demos/alfworld/react.parquet")
@@ -33,12 +34,11 @@ FIRST = 4  # conversations, two steps
 
 def conversations(base: Path, number: int, max_tokens: int) -> list[Encoded]:
     """Demonstrations evenly over the file, those that are too long left out."""
-    from transformers import AutoTokenizer
-
     if not DEMOS.is_file():
         raise SystemExit(f"{DEMOS}: no such file; run `dvc repro demos`, then this again")
-    tokenizer, demos = AutoTokenizer.from_pretrained(base), read(DEMOS, Demo)
-    encoded = [encode(tokenizer, demos[k * len(demos) // number].messages) for k in range(number)]
+    chat, demos = open_chat(base), read(DEMOS, Demo)
+    taken = [demos[k * len(demos) // number] for k in range(number)]
+    encoded = [example for demo in taken for example in examples(chat, demo.messages)]
     return [example for example in encoded if len(example.input_ids) <= max_tokens]
 
 

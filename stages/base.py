@@ -13,6 +13,7 @@ from pathlib import Path
 
 from stages.core.files import replacing
 from stages.core.process import run_stage
+from stages.models.chat import template_of
 from stages.models.manifest import BASE as OUT
 from stages.models.manifest import SOURCE, Manifest, file_names, list_files, model_folder, read_manifest
 from stages.training.trainer import TrainingError, merge
@@ -35,7 +36,9 @@ def run() -> str:
         else:
             digest = str(source["weights_sha256"])
             _manifest(str(source["source"])).write(fresh)
+        template = template_of(IDENTITY)
         identity = {"schema_version": 1, "source": source["source"], "weights_sha256": digest}
+        identity |= {"template": template} if template else {}
         (fresh / "identity.json").write_text(json.dumps(identity, indent=1) + "\n", encoding="utf-8")
     return f"{source['source']}@{digest[:12]}"
 

@@ -13,7 +13,6 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from stages import agents
 from stages.core import plugins
@@ -24,8 +23,9 @@ from stages.core.records import SCHEMA_VERSION, Episode, Lesson, Message, read, 
 from stages.curation.gates import Evidence, check
 from stages.curation.lessons import Limits, build_lessons
 from stages.envs.panel import load_panel, panel_names
-from stages.models import chat
-from stages.models.manifest import BASE, model_folder
+from stages.models.chat import Chat, open_chat
+from stages.models.conversation import Encoded, examples
+from stages.models.manifest import BASE
 
 DATA = Path("data")
 SOURCES = {"distilled": "teacher", "sft": "rollouts"}
@@ -43,18 +43,8 @@ def main() -> int:
     )
 
 
-def load_tokenizer(base: Path) -> Any:
-    """The base model's tokenizer. Raises `LessonError` when it is missing or unreadable."""
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(model_folder(base), local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise LessonError(f"{base}: no usable tokenizer ({error}); run `dvc repro base`") from error
-
-
-def run(name: str, arm: str, settings: Settings, tokenizer: Any = None, data: Path = DATA) -> str:
-    """Make, check and write one arm's lessons; returns what was done, in a line. `tokenizer` is the base model's if not given.
+def run(name: str, arm: str, settings: Settings, chat: Chat | None = None, data: Path = DATA) -> str:
+    """Make, check and write one arm's lessons; returns what was done, in a line. `chat` is the base model's if not given.
 
     Raises `LessonError` when no lesson is left or an episode is of another panel, `GateError` when a gate finds a
     fault.
@@ -62,7 +52,7 @@ def run(name: str, arm: str, settings: Settings, tokenizer: Any = None, data: Pa
     if arm not in SOURCES:
         raise LessonError(f"there is no arm {arm!r}, only {', '.join(sorted(SOURCES))}")
     cell = settings.cell(name)
-    tokenizer = tokenizer or load_tokenizer(BASE)
+    chat = chat or open_chat(BASE)
     source, panels = data / SOURCES[arm] / cell / "episodes.parquet", data / "panels" / cell.env
     episodes = read(source, Episode)
     tasks, sha256 = load_panel(panels, PANEL)
@@ -73,8 +63,8 @@ def run(name: str, arm: str, settings: Settings, tokenizer: Any = None, data: Pa
             f"as it stands ({sha256[:12]}); run `dvc repro {SOURCES[arm]}`"
         )
 
-    def encode(messages: Sequence[Message]) -> chat.Encoded:
-        return chat.encode(tokenizer, messages)
+    def encode(messages: Sequence[Message]) -> list[Encoded]:
+        return examples(chat, messages)
 
     longest = settings.students[cell.env].max_tokens
     limits = Limits(settings.lessons.max_refused[cell.env], settings.lessons.ngram, longest)
@@ -91,7 +81,7 @@ def run(name: str, arm: str, settings: Settings, tokenizer: Any = None, data: Pa
         measured=[task for name in measured for task in load_panel(panels, name)[0]],
         same_goal=plugins.environment(cell.env).same_goal,
         encode=encode,
-        decode=lambda ids: str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)),
+        decode=chat.decode,
         ngram=limits.ngram,
         max_tokens=limits.max_tokens,
     )

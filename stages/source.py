@@ -16,6 +16,7 @@ from stages import BARS, BARS_UNSAID
 from stages.core.files import CACHE, atomic, replacing
 from stages.core.params import load
 from stages.core.process import run_stage
+from stages.models.conversation import way
 from stages.pretrained.obtain import obtain
 
 OUT = Path("data/base/source")
@@ -34,10 +35,11 @@ def run() -> str:
     """Obtain the model, write it and what identifies it, and say how large it is."""
     settings = load()
     with replacing(OUT) as fresh:
-        identity = obtain(settings.model.source, settings.model.revision, fresh, DOWNLOADS)
+        model = settings.model
+        identity, chat = obtain(model.source, model.revision, model.template, fresh, DOWNLOADS)
     with atomic(IDENTITY) as temporary:
         temporary.write_text(json.dumps(identity, indent=1) + "\n", encoding="utf-8")
-    return f"{identity['source']}, {identity['parameters'] / 1e6:.0f} M parameters"
+    return f"{identity['source']}, {identity['parameters'] / 1e6:.0f} M parameters; {way(chat)}"
 
 
 if __name__ == "__main__":

@@ -17,8 +17,9 @@ from stages.core.files import replacing
 from stages.core.params import Training, load
 from stages.core.process import Fault, check_root, die_with_parent, hush_libraries
 from stages.core.records import Lesson, read
-from stages.models.chat import encode
-from stages.models.manifest import model_folder
+from stages.models.chat import open_chat
+from stages.models.conversation import examples
+from stages.models.manifest import BASE, model_folder
 from stages.training.launch import is_first, launch, wanted, work
 from stages.training.trainer import train
 
@@ -64,12 +65,10 @@ def recipe_of(cell: str) -> Training:
 
 def teach(name: str, recipe: Training, seed: int, out: Path) -> None:
     """Train on all lessons of a cell and arm (their gates have refused whatever must not be learnt) and write the student to `out`."""
-    from transformers import AutoTokenizer
-
     lessons = read(DATA / "lessons" / name / "lessons.parquet", Lesson)
-    base = model_folder()
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    curve = train(base, [encode(tokenizer, lesson.messages) for lesson in lessons], recipe, seed, out / "adapter")
+    chat = open_chat(BASE)
+    taught = [example for lesson in lessons for example in examples(chat, lesson.messages)]
+    curve = train(model_folder(), taught, recipe, seed, out / "adapter")
     if not is_first():
         return
     (out / "curve.jsonl").write_text("".join(json.dumps(row) + "\n" for row in curve), encoding="utf-8")

@@ -16,10 +16,12 @@ from stages.core.files import replacing
 from stages.core.params import Cell, Settings, load
 from stages.core.process import run_stage
 from stages.core.records import Demo, read
-from stages.models.chat import encode
+from stages.models.chat import open_chat
+from stages.models.conversation import IGNORED, examples
 from stages.models.manifest import SOURCE, model_folder
 from stages.training.trainer import train
 
+IDENTITY = Path("data/base/source.json")
 DEMOS = Path("data/demos")
 OUT = Path("data/base/warmup")
 
@@ -42,23 +44,21 @@ def warm_up(settings: Settings, out: Path) -> str:
     if not settings.warmup.enabled:
         (out / "warmup.json").write_text('{"schema_version": 1, "enabled": false}\n', encoding="utf-8")
         return "off"
-    from transformers import AutoTokenizer
-
-    source = model_folder(SOURCE)
-    tokenizer = AutoTokenizer.from_pretrained(source)
+    chat = open_chat(SOURCE, IDENTITY)
     cells = map(Cell, settings.warmup.cells)
     demos = [demo for cell in cells for demo in read(DEMOS / cell.env / f"{cell.agent}.parquet", Demo)]
-    encoded = [encode(tokenizer, demo.messages) for demo in demos]
+    encoded = [examples(chat, demo.messages) for demo in demos]
     w = settings.warmup
-    fitting = [e for e in encoded if len(e.input_ids) <= w.max_tokens]
-    curve = train(source, fitting, w, w.seed, out)
+    fitting = [taught for taught in encoded if all(len(example.input_ids) <= w.max_tokens for example in taught)]
+    lessons = [example for taught in fitting for example in taught]
+    curve = train(model_folder(SOURCE), lessons, w, w.seed, out)
     facts = {
         "schema_version": 1,
         "enabled": True,
         "demonstrations": len(fitting),
         "too_long": len(encoded) - len(fitting),
-        "tokens": sum(len(e.input_ids) for e in fitting),
-        "trained_tokens": sum(label != -100 for e in fitting for label in e.labels),
+        "tokens": sum(len(example.input_ids) for example in lessons),
+        "trained_tokens": sum(label != IGNORED for example in lessons for label in example.labels),
         "curve": curve,
     }
     (out / "warmup.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")

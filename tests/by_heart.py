@@ -9,7 +9,8 @@ from tiny import make_tokenizer
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from stages.core.records import Message
-from stages.models.chat import IGNORED, encode
+from stages.models.chat import Chat
+from stages.models.conversation import IGNORED, examples
 
 
 def save_by_heart(folder: Path, conversations: list[list[Message]]) -> None:
@@ -30,10 +31,10 @@ def save_by_heart(folder: Path, conversations: list[list[Message]]) -> None:
             bos_token_id=None,
         )
     )
-    examples = [encode(tokenizer, messages) for messages in conversations]
-    longest = max(len(e.input_ids) for e in examples)
-    ids = torch.tensor([e.input_ids + [0] * (longest - len(e.input_ids)) for e in examples])
-    labels = torch.tensor([e.labels + [IGNORED] * (longest - len(e.labels)) for e in examples])
+    taught = [example for messages in conversations for example in examples(Chat(tokenizer), messages)]
+    longest = max(len(e.input_ids) for e in taught)
+    ids = torch.tensor([e.input_ids + [0] * (longest - len(e.input_ids)) for e in taught])
+    labels = torch.tensor([e.labels + [IGNORED] * (longest - len(e.labels)) for e in taught])
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
     for _ in range(400):
         loss = model(input_ids=ids, labels=labels).loss

@@ -22,6 +22,7 @@ class SamplingParams:
     temperature: float
     max_tokens: int
     stop: list[str]
+    stop_token_ids: list[int]
     seed: int | None
 
 
@@ -102,7 +103,7 @@ class LLM:
             max_new_tokens=params.max_tokens,
         )[0, len(ids) :].tolist()
         for end in range(1, len(out) + 1):
-            if out[end - 1] == self.tokenizer.eos_token_id:
+            if out[end - 1] in (self.tokenizer.eos_token_id, *params.stop_token_ids):
                 return self.tokenizer.decode(out[: end - 1]), out[:end], "stop"
             text = self.tokenizer.decode(out[:end])
             if any(stop in text for stop in params.stop):

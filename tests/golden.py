@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ from stages.agents import get
 from stages.agents.base import Agent
 from stages.agents.shots import shots
 from stages.core import plugins
-from stages.models.chat import encode, encode_text, render
+from stages.core.records import Message
+from stages.models.chat import Chat
+from stages.models.conversation import Conversation
 
 FOLDER = Path(__file__).parent / "golden"
 HINTS = {
@@ -42,21 +44,30 @@ def golden(env: str, agent: Agent, tokenizer: Any) -> str:
     examples = plugins.environment(env).examples
     episode = shots(examples, category, place + 1)[place]
     first = agent.prompt(episode.opening, HINTS[env], shots(examples, category, 1)).messages()
-    prompt = render(tokenizer, first, reply_next=True)
+    chat = Chat(tokenizer)
+    prompt = chat.prompt(first)
     bare = agent.prompt(episode.opening, ())
     whole = [*bare.messages(), *agent.prompt("", (), [episode]).shots[1:-1]]
     replies = [asdict(agent.parse(m.content)) for m in whole if m.role == "assistant"]
     return "\n".join(
         [
-            f"=== first prompt, hints and one example: {len(encode_text(tokenizer, prompt))} tokens",
+            f"=== first prompt, hints and one example: {len(chat.encode(prompt))} tokens",
             prompt,
-            f"=== the same episode without them, to its last reply: {len(encode(tokenizer, whole).input_ids)} tokens",
-            render(tokenizer, whole, reply_next=False),
+            f"=== the same episode without them, to its last reply: {length(chat, whole)} tokens",
+            chat.prompt(whole, reply_next=False),
             "=== its replies, read",
             *(json.dumps(reply, ensure_ascii=False) for reply in replies),
             "",
         ]
     )
+
+
+def length(chat: Chat, messages: Sequence[Message]) -> int:
+    """Tokens of a conversation, as an engine holds them when the last reply is written."""
+    talk = Conversation()
+    talk.ask(chat, messages[:-1])
+    talk.answer(chat, messages[-1].content)
+    return len(talk.ids)
 
 
 if __name__ == "__main__":

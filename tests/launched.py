@@ -19,7 +19,7 @@ from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer  # noqa: F401  (before its config is replaced)
 
 from stages.core.params import Training
-from stages.models.chat import Encoded
+from stages.models.conversation import Encoded
 from stages.training import trainer
 from stages.training.launch import is_first, work
 

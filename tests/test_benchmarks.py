@@ -29,7 +29,7 @@ from stages.core.records import Message
 from stages.engines import cpu
 from stages.envs.base import Task
 from stages.envs.panel import write_panels
-from stages.models.chat import Encoded
+from stages.models.conversation import Encoded
 from stages.panelling.alfworld.generator import generate_game, write_game
 
 pytest_plugins = ["tiny"]

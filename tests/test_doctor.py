@@ -155,6 +155,13 @@ def test_a_hub_that_cannot_be_reached_is_one_note(tmp_path: Path, monkeypatch: p
     assert disk.level in ("ok", "fault") and time.monotonic() - begin < 20
 
 
+def test_a_model_without_a_chat_template_is_a_fault(tmp_path: Path, tiny_qwen2: Path) -> None:
+    shutil.copytree(tiny_qwen2, tmp_path / "mute")
+    (tmp_path / "mute" / "chat_template.jinja").unlink()
+    [finding] = found("model", settings(model__source="mute"))
+    assert finding.level == "fault" and "chat template" in finding.text
+
+
 def test_what_does_not_fit_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stages.commands.doctor._available", lambda: 1e6)
     [memory] = found("memory", load())

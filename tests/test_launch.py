@@ -27,7 +27,7 @@ from structure import ROOT
 
 from stages.core.params import Launch
 from stages.core.records import Lesson, Message, write
-from stages.models.chat import IGNORED
+from stages.models.conversation import IGNORED
 from stages.training import launch as launching
 from stages.training.launch import config, launch
 from stages.training.trainer import TrainingError

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from household import Household, play, task_of
+from tiny import make_tokenizer
 
 import stages.lessons as stage
 from stages import agents
@@ -23,7 +24,8 @@ from stages.curation.lessons import Limits, build_lessons, conversation
 from stages.envs.alfworld import ENVIRONMENT
 from stages.envs.base import Task
 from stages.envs.panel import load_panel, write_panels
-from stages.models.chat import IGNORED, Encoded
+from stages.models.chat import Chat
+from stages.models.conversation import IGNORED, Encoded
 
 CELL = Cell("alfworld_react")
 REACT = agents.get("react", "alfworld")
@@ -34,7 +36,7 @@ LIMITS = Limits(max_refused=1, ngram=6, max_tokens=5000)
 END = 0
 
 
-def encode(messages: Sequence[Message]) -> Encoded:
+def encode(messages: Sequence[Message]) -> list[Encoded]:
     """A token a character, and one that ends a reply."""
     ids: list[int] = []
     labels: list[int] = []
@@ -42,7 +44,7 @@ def encode(messages: Sequence[Message]) -> Encoded:
         mine = [ord(c) for c in message.content] + [END]
         ids += mine
         labels += mine if message.train else [IGNORED] * len(mine)
-    return Encoded(ids, labels)
+    return [Encoded(ids, labels)]
 
 
 def decode(ids: Sequence[int]) -> str:
@@ -145,7 +147,7 @@ def with_message(lesson: Lesson, index: int, **changes: Any) -> Lesson:
     """The lesson with one message changed; its counts follow."""
     messages = list(lesson.messages)
     messages[index] = replace(messages[index], **changes)
-    return replace(lesson, messages=messages, tokens=len(encode(messages).input_ids))
+    return replace(lesson, messages=messages, tokens=len(encode(messages)[0].input_ids))
 
 
 def sound() -> tuple[Lesson, Episode]:
@@ -234,29 +236,13 @@ def test_gate_observation_marked_for_training() -> None:
 )
 def test_gate_mask_that_does_not_cover_the_replies(spoil: Any) -> None:
     lesson, episode = sound()
-    assert fails(lesson, evidence(episode, encode=lambda m: spoil(encode(m)))) == ["only_replies_trained"]
+    assert fails(lesson, evidence(episode, encode=lambda m: [spoil(encode(m)[0])])) == ["only_replies_trained"]
 
 
 def test_gate_lesson_of_an_unknown_episode() -> None:
     lesson, episode = sound()
     with pytest.raises(GateError, match="claims episode nowhere"):
         check([replace(lesson, episode_id="nowhere")], evidence(episode))
-
-
-class CharacterTokenizer:
-    """What the stage asks of a tokenizer, a token a character, under a ChatML template."""
-
-    eos_token, eos_token_id = "\0", END
-
-    def apply_chat_template(self, messages: list[dict[str, str]], tokenize: bool, add_generation_prompt: bool) -> str:
-        text = "".join(f"<{m['role']}>{m['content']}{self.eos_token}" for m in messages)
-        return text + "<assistant>" * add_generation_prompt
-
-    def __call__(self, text: str, add_special_tokens: bool) -> dict[str, list[int]]:
-        return {"input_ids": [ord(c) for c in text]}
-
-    def decode(self, ids: Sequence[int], skip_special_tokens: bool, clean_up_tokenization_spaces: bool) -> str:
-        return decode(ids)
 
 
 SETTINGS: Any = SimpleNamespace(
@@ -281,7 +267,7 @@ def data_with(tmp_path: Path, *episodes: Episode) -> Path:
 
 def test_the_stage_writes_lessons_and_gates(tmp_path: Path) -> None:
     data = data_with(tmp_path, hinted(), hinted(WIN[:2]), hinted(["fly", "fly", *WIN]))
-    line = stage.run(CELL, "distilled", SETTINGS, CharacterTokenizer(), data)
+    line = stage.run(CELL, "distilled", SETTINGS, Chat(make_tokenizer()), data)
     out = data / "lessons/alfworld_react_distilled"
     report = json.loads((out / "gates.json").read_text())
     (lesson,) = read(out / "lessons.parquet", Lesson)
@@ -296,7 +282,7 @@ def test_the_stage_writes_lessons_and_gates(tmp_path: Path) -> None:
 def test_the_sft_arm_reads_the_rollouts(tmp_path: Path) -> None:
     data = data_with(tmp_path, play(HOME, WIN))
     (data / "teacher").rename(data / "rollouts")
-    stage.run(CELL, "sft", SETTINGS, CharacterTokenizer(), data)
+    stage.run(CELL, "sft", SETTINGS, Chat(make_tokenizer()), data)
     (lesson,) = read(data / "lessons/alfworld_react_sft/lessons.parquet", Lesson)
     assert (lesson.arm, lesson.hint_ids) == ("sft", [])
 
@@ -307,7 +293,7 @@ def test_no_success_is_one_error_that_changes_nothing(tmp_path: Path) -> None:
     kept.parent.mkdir(parents=True)
     kept.write_text("as before")
     with pytest.raises(stage.LessonError, match=r"none of 1 episodes gives a lesson \(failure 1\).*longer warm-up"):
-        stage.run(CELL, "distilled", SETTINGS, CharacterTokenizer(), data)
+        stage.run(CELL, "distilled", SETTINGS, Chat(make_tokenizer()), data)
     assert kept.read_text() == "as before"
 
 
@@ -317,7 +303,7 @@ def test_a_failed_gate_changes_nothing(tmp_path: Path) -> None:
     panels = {"train": [task_of(HOME)], "dev": [twin], "test": [task("test")]}
     write_panels(data / "panels/alfworld", "alfworld", "made up", panels)
     with pytest.raises(GateError, match="no_measured_goal: 1 of 1"):
-        stage.run(CELL, "distilled", SETTINGS, CharacterTokenizer(), data)
+        stage.run(CELL, "distilled", SETTINGS, Chat(make_tokenizer()), data)
     assert not (data / "lessons").exists()
 
 
@@ -327,10 +313,10 @@ def test_lessons_are_held_against_the_seen_test_games_too(tmp_path: Path) -> Non
     panels = {"train": [task_of(HOME)], "dev": [task("dev")], "test": [task("test")], "test_seen": [twin]}
     write_panels(data / "panels/alfworld", "alfworld", "made up", panels)
     with pytest.raises(GateError, match="no_measured_goal: 1 of 1"):
-        stage.run(CELL, "distilled", SETTINGS, CharacterTokenizer(), data)
+        stage.run(CELL, "distilled", SETTINGS, Chat(make_tokenizer()), data)
 
 
 def test_episodes_of_another_panel_are_refused(tmp_path: Path) -> None:
     data = data_with(tmp_path, hinted(panel="test"))
     with pytest.raises(stage.LessonError, match="not played on the train panel"):
-        stage.run(CELL, "distilled", SETTINGS, CharacterTokenizer(), data)
+        stage.run(CELL, "distilled", SETTINGS, Chat(make_tokenizer()), data)

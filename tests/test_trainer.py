@@ -18,7 +18,9 @@ from trl import SFTConfig
 from stages.core.params import Lora, Training
 from stages.core.records import Message
 from stages.engines import cpu
-from stages.models.chat import IGNORED, Encoded, encode
+from stages.models import conversation
+from stages.models.chat import Chat
+from stages.models.conversation import IGNORED, Encoded
 from stages.models.weights import weights_digest
 from stages.training.loss import SupervisedTrainer
 from stages.training.trainer import TrainingError, keep_adapter, merge, train
@@ -56,7 +58,8 @@ def talk(number: int) -> list[Message]:
 
 @pytest.fixture(scope="module")
 def examples(tiny_tokenizer: Any) -> list[Encoded]:
-    return [encode(tiny_tokenizer, talk(number)) for number in range(12)]
+    chat = Chat(tiny_tokenizer)
+    return [example for number in range(12) for example in conversation.examples(chat, talk(number))]
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
 from candidates.work import CONTEXT, REPLY
 from stages.core.records import Message
 from stages.engines.base import Reply
-from stages.engines.conversation import Conversation
+from stages.models.chat import open_chat
+from stages.models.conversation import Conversation
 
 GGUF_KINDS = ("F16", "Q8_0")
 PAGE, PASS = 16, 512  # of transformers' continuous batching: positions a block, tokens a pass
@@ -40,7 +41,8 @@ class ByTokens(ABC):
 
     def __init__(self, files: Files) -> None:
         self.slots = files.slots
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(files.folder)
+        self.chat = open_chat(files.folder)
+        self.tokenizer = self.chat.tokenizer
         self._talks: dict[int, Conversation] = {}
 
     def open(self, seed: int) -> int:
@@ -52,7 +54,7 @@ class ByTokens(ABC):
 
     def submit(self, session: int, messages: Sequence[Message]) -> None:
         talk = self._talks[session]
-        talk.ask(self.tokenizer, messages)
+        talk.ask(self.chat, messages)
         self.ask(session, talk.ids)
 
     def poll(self) -> list[Reply]:
@@ -60,7 +62,7 @@ class ByTokens(ABC):
         for session, text in self.answers():
             talk = self._talks[session]
             prompt = talk.prompt_end
-            talk.answer(self.tokenizer, text)
+            talk.answer(self.chat, text)
             replies.append(Reply(session, text, "length", prompt, prompt, REPLY))
         return replies
 

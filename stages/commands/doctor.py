@@ -24,7 +24,10 @@ from stages.core import plugins
 from stages.core.params import PARAMS, Cell, Settings, load
 from stages.engines.base import EngineFault
 from stages.engines.server import ServerEngine
+from stages.models.chat import CLOCK, Chat
+from stages.models.conversation import way
 from stages.models.hub import ModelError, Unreachable, hub_cache
+from stages.models.manifest import local_folder
 from stages.pretrained.obtain import EMBEDDED
 from stages.pretrained.size import Size, guess, measure
 from stages.training.launch import config, wanted
@@ -39,6 +42,7 @@ PAPER_TOKENS = {
 """Billed tokens an episode of the base agent, Qwen2.5-14B-Instruct with worked examples (arXiv 2510.01375)."""
 UNKNOWN_TOKENS = 20_000  # an episode of an environment that the paper does not have
 
+SOURCE = Path("data/base/source")
 SYSTEMS = Path("metrics/systems.json")
 TIMING = Path("data/timing")
 RATE = 2000.0  # computed tokens a second, where nothing was measured
@@ -94,6 +98,8 @@ def examine(settings: Settings, rate: float | None) -> Iterator[Finding]:
         yield from _environment(env, settings)
     size, finding = _model(settings)
     yield finding
+    if finding.level == "ok":
+        yield from _template(settings)
     yield from _engine(settings, size)
     yield from _executor(settings)
     yield from _training(settings)
@@ -127,6 +133,32 @@ def _model(settings: Settings) -> tuple[Size, Finding]:
     text = f"{source}: {size.parameters / GB:.2f} billion parameters, {size.kv_bytes / 1024:.0f} KB of keys and values a token"
     pin = f"; pin model.revision ({size.commit} now) for a study that is to be repeated" if size.commit else ""
     return size, Finding("ok", "model", text + ("" if revision else pin))
+
+
+def _template(settings: Settings) -> Iterator[Finding]:
+    """How prompts grow with the chat template of a model that can be had here, or why the template cannot be used."""
+    from transformers import AutoTokenizer
+
+    model = settings.model
+    if model.source == EMBEDDED and not SOURCE.is_dir():
+        return
+    local = local_folder(model.source)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            SOURCE if model.source == EMBEDDED else local if local.is_dir() else model.source, revision=model.revision
+        )
+        chat = Chat(tokenizer, model.template)
+        yield Finding("ok", "template", way(chat))
+    except (OSError, ValueError) as error:
+        yield Finding("fault", "template", f"{model.source}: {error}")
+        return
+    if chat.opener and settings.warmup.enabled:
+        text = "it opens a thought, which no demonstration has: set model.template, such as {enable_thinking: false}, or warmup.enabled: false"
+        yield Finding("fault", "template", text)
+    if settings.engine.kind == "server":
+        if CLOCK in model.template:
+            yield Finding("fault", "template", f"a server's template asks its own clock: it cannot be given {CLOCK}")
+        yield Finding("note", "template", f"the server must end replies at {chat.closing}")
 
 
 def _engine(settings: Settings, size: Size) -> Iterator[Finding]:

@@ -18,7 +18,7 @@ from pydantic import AfterValidator, Field, ValidationError, create_model, model
 from stages.core import plugins
 from stages.core.plugins import PluginError
 from stages.core.process import Fault
-from stages.core.sections import Count, Panels, Positive, Section, settings_of
+from stages.core.sections import Count, Model, Panels, Positive, Section, settings_of
 
 PARAMS = Path("params.yaml")
 
@@ -83,11 +83,6 @@ class Axes(Section):
     def envs(self) -> list[str]:
         """The environments of all cells, each once."""
         return list(dict.fromkeys(cell.env for cell in self.cells))
-
-
-class Model(Section):
-    source: Annotated[str, Field(min_length=1)]
-    revision: str | None = None
 
 
 class Lora(Section):

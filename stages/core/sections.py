@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from stages.core import plugins
 from stages.core.plugins import PluginError
@@ -20,6 +20,14 @@ class Section(BaseModel):
     """Settings that belong together: frozen, and nothing unknown among them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
+
+
+class Model(Section):
+    """Where the pretrained model comes from, and the arguments of its chat template (the `chat_template_kwargs` of servers)."""
+
+    source: Annotated[str, Field(min_length=1)]
+    revision: str | None = None
+    template: dict[str, JsonValue] = {}
 
 
 class PanelSettings(Section):

@@ -15,7 +15,7 @@ from stages.core.records import Episode, Lesson, Message
 from stages.curation.leaks import overlap, quoted
 from stages.curation.lessons import Encode, shown_by_environment
 from stages.envs.base import Task
-from stages.models.chat import IGNORED, Encoded
+from stages.models.conversation import IGNORED, Encoded
 
 Decode = Callable[[Sequence[int]], str]
 
@@ -27,7 +27,7 @@ class GateError(Fault, ValueError):
 @dataclass(frozen=True)
 class Evidence:
     """What lessons are held against. `measured` are the tasks of dev and of every test panel, `same_goal` the keys of `Task.spec` by which two
-    tasks ask for the same; `decode` turns ids into text, special tokens left out."""
+    tasks ask for the same; `decode` turns the ids of a reply into its text."""
 
     episodes: Mapping[str, Episode]
     tasks: Mapping[str, Task]
@@ -58,11 +58,11 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Item:
-    """One lesson under the gates, with its own tokens as they are now."""
+    """One lesson under the gates, with the training examples that it gives now."""
 
     lesson: Lesson
     episode: Episode
-    encoded: Encoded
+    examples: list[Encoded]
 
     @property
     def replies(self) -> list[Message]:
@@ -102,12 +102,13 @@ def whole_opening(item: Item, evidence: Evidence) -> bool:
 
 def has_trained_tokens(item: Item, evidence: Evidence) -> bool:
     """There is something to learn."""
-    return any(label != IGNORED for label in item.encoded.labels)
+    return any(label != IGNORED for example in item.examples for label in example.labels)
 
 
 def within_limit(item: Item, evidence: Evidence) -> bool:
-    """The lesson fits the trainer's window and has the length it says, so that nothing is ever cut."""
-    return len(item.encoded.input_ids) == item.lesson.tokens <= evidence.max_tokens
+    """Every example fits the trainer's window, and together they have the length that the lesson says, so that nothing is ever cut."""
+    lengths = [len(example.input_ids) for example in item.examples]
+    return sum(lengths) == item.lesson.tokens and max(lengths, default=0) <= evidence.max_tokens
 
 
 def only_replies_trained(item: Item, evidence: Evidence) -> bool:
@@ -115,15 +116,16 @@ def only_replies_trained(item: Item, evidence: Evidence) -> bool:
     if any(message.train for message in item.lesson.messages if message.role != "assistant"):
         return False
     runs: list[list[int]] = []
-    previous = IGNORED
-    for token, label in zip(item.encoded.input_ids, item.encoded.labels, strict=True):
-        if label not in (IGNORED, token):
-            return False
-        if label != IGNORED:
-            if previous == IGNORED:
-                runs.append([])
-            runs[-1].append(token)
-        previous = label
+    for example in item.examples:
+        previous = IGNORED
+        for token, label in zip(example.input_ids, example.labels, strict=True):
+            if label not in (IGNORED, token):
+                return False
+            if label != IGNORED:
+                if previous == IGNORED:
+                    runs.append([])
+                runs[-1].append(token)
+            previous = label
     return [evidence.decode(run) for run in runs] == [message.content for message in item.replies if message.train]
 
 

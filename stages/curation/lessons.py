@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from stages.agents.base import Agent
 from stages.core.records import SCHEMA_VERSION, Episode, Lesson, Message, Turn
 from stages.curation.leaks import overlap, quoted
-from stages.models.chat import IGNORED, Encoded
+from stages.models.conversation import IGNORED, Encoded
 
-Encode = Callable[[Sequence[Message]], Encoded]
+Encode = Callable[[Sequence[Message]], list[Encoded]]
+"""The training examples of a conversation."""
 
 
 @dataclass(frozen=True)
@@ -30,17 +31,18 @@ def build_lessons(
     """Lessons in the order of the episodes, and how many episodes were dropped by reason.
 
     Reasons: `machine`, `failure`, `elided` (the agent did not see all of the conversation that the lesson would show), `refused` (more refused actions than allowed), `quotes_hint` (a reply carries a shown
-    hint's words), `untrained` (no reply is fit to learn from), `too_long` (never cut). Kept and dropped add up to all.
+    hint's words), `untrained` (no reply is fit to learn from), `too_long` (an example of it; never cut). Kept and dropped add up to all.
     """
     lessons: list[Lesson] = []
     dropped: Counter[str] = Counter()
     for episode in episodes:
         reason = _unfit(episode, limits)
         if reason is None:
-            lesson = _lesson(arm, episode, conversation(episode, agent), encode)
-            reason = _unusable(lesson, limits)
+            messages = conversation(episode, agent)
+            examples = encode(messages)
+            reason = _unusable(examples, limits)
             if reason is None:
-                lessons.append(lesson)
+                lessons.append(_lesson(arm, episode, messages, examples))
                 continue
         dropped[reason] += 1
     return lessons, dict(sorted(dropped.items()))
@@ -85,14 +87,13 @@ def _unfit(episode: Episode, limits: Limits) -> str | None:
     return None
 
 
-def _unusable(lesson: Lesson, limits: Limits) -> str | None:
-    if lesson.trained_tokens == 0:
+def _unusable(examples: Sequence[Encoded], limits: Limits) -> str | None:
+    if not any(label != IGNORED for example in examples for label in example.labels):
         return "untrained"
-    return "too_long" if lesson.tokens > limits.max_tokens else None
+    return "too_long" if max(len(example.input_ids) for example in examples) > limits.max_tokens else None
 
 
-def _lesson(arm: str, episode: Episode, messages: list[Message], encode: Encode) -> Lesson:
-    encoded = encode(messages)
+def _lesson(arm: str, episode: Episode, messages: list[Message], examples: Sequence[Encoded]) -> Lesson:
     return Lesson(
         schema_version=SCHEMA_VERSION,
         lesson_id=hashlib.sha256(f"{arm}|{episode.episode_id}".encode()).hexdigest()[:16],
@@ -103,7 +104,7 @@ def _lesson(arm: str, episode: Episode, messages: list[Message], encode: Encode)
         episode_id=episode.episode_id,
         task_id=episode.task_id,
         hint_ids=list(episode.hint_ids),
-        tokens=len(encoded.input_ids),
-        trained_tokens=sum(label != IGNORED for label in encoded.labels),
+        tokens=sum(len(example.input_ids) for example in examples),
+        trained_tokens=sum(label != IGNORED for example in examples for label in example.labels),
         messages=messages,
     )

@@ -20,10 +20,12 @@ from tqdm import tqdm
 from stages.core.records import Message
 from stages.engines.base import EngineFault, Reply
 from stages.engines.blocks import BlockPool
-from stages.engines.conversation import Conversation
 from stages.engines.decoder import Decoder, Layout
 from stages.engines.drafting import Drafter
 from stages.engines.kernel import BLOCK
+from stages.models.chat import end_of, open_chat
+from stages.models.conversation import Conversation
+from stages.models.manifest import model_folder
 from stages.models.numbers import processor_multiplies_bf16
 
 _PASS_TOKENS = 512  # a pass at most; bounds memory, and replies go on while long prompts are encoded
@@ -100,20 +102,16 @@ class CpuEngine:
         temperature: float,
         stop: Sequence[str],
     ) -> None:
-        from transformers import AutoTokenizer
-
         numbers = number_format(dtype)
-        self._model = load_model(base, adapter, numbers)
-        try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(base)
-        except (OSError, ValueError) as error:
-            raise EngineFault(f"cannot load the tokenizer of {base}: {error}; run `dvc repro`") from error
+        self._model = load_model(model_folder(base), adapter, numbers)
+        self._chat = open_chat(base)
+        self._tokenizer = self._chat.tokenizer
         self._context = min(context, self._model.config.max_position_embeddings)
         self._max_new = max_new_tokens
         self._temperature = temperature
         self._stop = tuple(stop)
         self._slots = slots
-        self._eos = int(self._tokenizer.eos_token_id)
+        self._ends = {self._chat.end, self._tokenizer.eos_token_id}
         self._width = _PASS_TOKENS
         self._drafter = Drafter()
         self._pool = self._make_pool(numbers)
@@ -157,10 +155,19 @@ class CpuEngine:
 
     def submit(self, session: int, messages: Sequence[Message]) -> None:
         state = self._sessions[session]
-        state.ask(self._tokenizer, messages)
+        self._keep(state, state.ask(self._chat, messages))
         state.opening = state.opening or state.prompt_end
         state.computed = 0
         state.waiting = True
+
+    def _keep(self, state: _Session, same: int) -> None:
+        """Only the first `same` ids are still what is encoded. What others may use of a changed opening is theirs: it is not written over."""
+        state.cached = min(state.cached, same)
+        if state.cached < state.opening // BLOCK * BLOCK:
+            kept = state.cached // BLOCK
+            self._pool.give(state.blocks[kept:])
+            del state.blocks[kept:]
+            state.cached = kept * BLOCK
 
     @torch.inference_mode()
     def poll(self) -> list[Reply]:
@@ -305,21 +312,21 @@ class CpuEngine:
         state = self._sessions[number]
         written = state.ids[state.prompt_end :]
         self._drafter.learn(state.ids, token)
-        if token == self._eos:
-            return self._finish(number, self._tokenizer.decode(written), len(written) + 1, "stop")
+        if token in self._ends:
+            return self._finish(number, self._chat.read(self._tokenizer.decode(written)), len(written) + 1, "stop")
         state.ids.append(token)
         written.append(token)
         tail = self._tokenizer.decode(written[-16:])
         if any(stop in tail for stop in self._stop):
-            text = self._tokenizer.decode(written)
-            text = text[: min(text.index(stop) for stop in self._stop if stop in text)]
-            return self._finish(number, text, len(written), "stop")
+            text = self._chat.read(self._tokenizer.decode(written))
+            if (end := end_of(text, self._stop)) is not None:
+                return self._finish(number, text[:end], len(written), "stop")
         if len(written) == self._max_new:
-            return self._finish(number, self._tokenizer.decode(written), len(written), "length")
+            return self._finish(number, self._chat.read(self._tokenizer.decode(written)), len(written), "length")
         return None
 
     def _finish(self, number: int, text: str, reply_tokens: int, finish: str) -> Reply:
         state = self._sessions[number]
-        state.cached = min(state.cached, state.answer(self._tokenizer, text))
+        self._keep(state, state.answer(self._chat, text))
         state.waiting = False
         return Reply(number, text, finish, state.prompt_end, state.computed, reply_tokens)

@@ -8,7 +8,8 @@ from typing import Any
 
 from stages.core import params
 from stages.engines.base import Engine
-from stages.models.manifest import model_folder
+from stages.models.chat import open_chat, template_of
+from stages.models.manifest import read_manifest
 
 
 def open_engine(settings: params.Engine, base: Path, adapter: Path | None, stop: Sequence[str]) -> Engine:
@@ -27,8 +28,9 @@ def open_engine(settings: params.Engine, base: Path, adapter: Path | None, stop:
     if settings.kind == "server":
         from stages.engines.server import ServerEngine
 
-        return ServerEngine(settings.server, adapter, **common)
-    base = model_folder(base)
+        held = (base / "tokenizer_config.json").is_file() or read_manifest(base) is not None
+        thinks, template = held and open_chat(base).thinks, template_of(base / "identity.json")
+        return ServerEngine(settings.server, adapter, template=template, thinks=thinks, **common)
     if settings.kind == "vllm":
         from stages.engines.vllm import VllmEngine
 

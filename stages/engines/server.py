@@ -9,20 +9,24 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from stages.core.params import Server
 from stages.core.records import Message
 from stages.engines.base import EngineFault, Reply
 from stages.engines.endpoint import Card, Completion, Endpoint, Overflow, Refused, Unknown
+from stages.models.chat import CLOCK, end_of
 
 _HOPELESS = 2  # times `slots` failures in a row, with no reply between them, and the server is given up
 
 
 class ServerEngine:
-    """See `stages.engines.base.Engine`. `context` is the window in tokens, by the server's own counts; `max_new_tokens` a reply's limit. A
+    """See `stages.engines.base.Engine`. `context` is the window in tokens, by the server's own counts; `max_new_tokens` a reply's limit; `template` the
+    arguments of the chat template, `thinks` whether replies may hold thoughts. A
     request that fails for good is a reply with finish `fault`.
 
     `served` are the names of the models that the server lists.
@@ -41,8 +45,17 @@ class ServerEngine:
         max_new_tokens: int,
         temperature: float,
         stop: Sequence[str],
+        template: Mapping[str, Any] = MappingProxyType({}),
+        thinks: bool = False,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        if CLOCK in template:
+            raise EngineFault(
+                f"model.template.{CLOCK}: a server's template asks its own clock; give the date by an argument of the template, "
+                "if it has one, or use engine.kind vllm"
+            )
+        self._thinks = thinks
+        self._extra: dict[str, object] = {"chat_template_kwargs": dict(template)} if template else {}
         self._slots, self._context, self._max_new = slots, context, max_new_tokens
         self._temperature, self._stop = temperature, tuple(stop)
         self._endpoint = Endpoint(server, slots, pause)
@@ -75,13 +88,14 @@ class ServerEngine:
         return self._opened
 
     def submit(self, session: int, messages: Sequence[Message]) -> None:
-        body = {
+        body: dict[str, object] = {
             "model": self._model,
             "messages": [{"role": message.role, "content": message.content} for message in messages],
             "max_tokens": self._max_new,
             "temperature": self._temperature,
             "seed": self._seeds[session] % 2**31,  # some servers keep no more of it
-            "stop": list(self._stop) or None,
+            "stop": None if self._thinks else list(self._stop) or None,  # a server would end a reply in its thought
+            **self._extra,
         }
         self._asked[session] = asyncio.run_coroutine_threadsafe(self._answer(session, body), self._loop)
 
@@ -147,8 +161,12 @@ class ServerEngine:
             # The server's window is wider than the study's, and only its answer says how long the prompt was.
             return Reply(session, "", "context", prompt, 0, 0)
         written = choice.message.content or ""
+        if self._thinks:
+            written = written.lstrip(
+                "\n"
+            )  # which stand between a thought that the server has taken out and what is said
         # Some servers leave the stop string in, and some write on after it.
-        text = written[: min((written.find(stop) for stop in self._stop if stop in written), default=len(written))]
+        text = written[: end_of(written, self._stop)]
         cut = choice.finish_reason == "length" and text == written
         cached = usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else None
         return Reply(

@@ -15,7 +15,9 @@ from typing import Any
 
 from stages.core.records import Message
 from stages.engines.base import EngineFault, Reply
-from stages.engines.conversation import Conversation
+from stages.models.chat import Chat, end_of, template_of
+from stages.models.conversation import Conversation
+from stages.models.manifest import model_folder
 
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # those that vLLM makes room for
 
@@ -60,7 +62,7 @@ class VllmEngine:
         self._adapter = LoRARequest("student", 1, str(adapter)) if adapter else None
         try:
             self._llm: Any = vllm.LLM(
-                model=str(base),
+                model=str(model_folder(base)),
                 dtype=self._format,
                 max_model_len=context,
                 max_num_seqs=slots,
@@ -75,7 +77,7 @@ class VllmEngine:
                 f"vLLM cannot load {base} with adapter {adapter}: {error}. When memory is short, lower engine.context or "
                 "engine.slots, or raise engine.vllm.gpu_memory or tensor_parallel"
             ) from error
-        self._tokenizer: Any = self._llm.get_tokenizer()
+        self._chat = Chat(self._llm.get_tokenizer(), template_of(base / "identity.json"))
         self._sessions: dict[int, _Session] = {}
         self._opened = 0
         self._asked = 0
@@ -99,14 +101,15 @@ class VllmEngine:
 
     def submit(self, session: int, messages: Sequence[Message]) -> None:
         state = self._sessions[session]
-        state.ask(self._tokenizer, messages)
+        state.ask(self._chat, messages)
         if state.prompt_end + self._max_new > self._context:
             self._full.append(session)
             return
         sampling = self._vllm.SamplingParams(
             temperature=self._temperature,
             max_tokens=self._max_new,
-            stop=self._stop,
+            stop=[] if self._chat.thinks else self._stop,  # vLLM would end a reply in its thought
+            stop_token_ids=[self._chat.end],
             seed=state.seed,
         )
         self._asked += 1
@@ -140,11 +143,14 @@ class VllmEngine:
     def _read(self, output: Any) -> Reply:
         number = self._waiting.pop(output.request_id)
         state, written = self._sessions[number], output.outputs[0]
-        state.answer(self._tokenizer, written.text)
+        text = self._chat.read(written.text)
+        end = end_of(text, self._stop)
+        text = text[:end]
+        state.answer(self._chat, text)
         return Reply(
             session=number,
-            text=written.text,
-            finish="length" if written.finish_reason == "length" else "stop",
+            text=text,
+            finish="length" if written.finish_reason == "length" and end is None else "stop",
             prompt_tokens=state.prompt_end,
             computed_tokens=state.prompt_end - (output.num_cached_tokens or 0),
             reply_tokens=len(written.token_ids),

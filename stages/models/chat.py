@@ -1,76 +1,225 @@
-"""Chat messages as tokens: the one place where the engine and the trainer agree on what the model sees.
+"""A model's chat template: messages as text, and that text as ids.
 
-A conversation is cut into segments at the ends of assistant messages. The context between two replies (closing of the
-last one, the new observation, the header of the next reply) is rendered by the model's own chat template and encoded by
-itself; each reply is encoded by itself with its end token. So a prompt grows by whole segments, its prefix never changes,
-and the ids a student is trained on are the ids it meets when it acts.
+Control tokens (`<|im_end|>`) that stand in an observation, or in a reply, are its text: only the template writes real ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+import re
+from collections.abc import Collection, Mapping, Sequence
+from datetime import date
+from itertools import product
+from pathlib import Path
 from typing import Any
 
 from stages.core.process import Fault
 from stages.core.records import Message
+from stages.models.manifest import model_folder
 
-IGNORED = -100
+THOUGHT = ("<think>", "</think>")
+CLOCK = "strftime_now"
+"""The function by which templates ask for the date; as an argument of `model.template` it is the day that they are told."""
+
+_CUT = "\ufdd0"  # a noncharacter: where it stands a text is cut, and each piece encoded by itself
+PROBE = (
+    Message("system", "Probed system."),
+    Message("user", "Probed opening."),
+    Message("assistant", "Probed reply.", train=True),
+    Message("user", "Probed observation."),
+    Message("assistant", "Another reply.", train=True),
+)
 
 
 class ChatError(Fault, ValueError):
-    """The model's chat template cannot be used turn by turn."""
+    """A conversation, or any with this model's chat template, cannot be encoded: says why."""
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """Token ids of a conversation; `labels` repeats an id where it carries loss and holds -100 elsewhere."""
-
-    input_ids: list[int]
-    labels: list[int]
+def common(a: Sequence[object], b: Sequence[object]) -> int:
+    """How many members two sequences begin with in common."""
+    pairs = enumerate(zip(a, b, strict=False))
+    return next((place for place, (x, y) in pairs if x != y), min(len(a), len(b)))
 
 
-def render(tokenizer: Any, messages: Sequence[Message], reply_next: bool) -> str:
-    """The conversation as the template writes it; `reply_next` adds the header of an assistant message."""
-    plain = [{"role": m.role, "content": m.content} for m in messages]
-    return str(tokenizer.apply_chat_template(plain, tokenize=False, add_generation_prompt=reply_next))
+def end_of(reply: str, stops: Sequence[str]) -> int | None:
+    """Where a reply ends before one of the `stop` strings, if it does. In its thought they end nothing, nor right after it."""
+    before, closed, said = reply.partition(THOUGHT[1])
+    if not closed and before.lstrip().startswith(THOUGHT[0]):
+        return None
+    start = len(reply) - len(said.lstrip()) if closed else 0
+    places = [place for stop in stops if (place := reply.find(stop, start)) >= 0]
+    return min(places, default=None)
 
 
-def context_text(tokenizer: Any, messages: Sequence[Message], known: int) -> str:
-    """What the prompt gains when `messages` has grown beyond its first `known` ones, the last of which is a reply.
+def template_of(record: Path) -> dict[str, Any]:
+    """The template's arguments as the record of a model says them (identity.json, source.json); none where it says nothing."""
+    found = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+    return dict(found.get("template", {}))
 
-    Raises `ChatError` for a template that rewrites earlier turns (then a prefix could not be kept).
+
+def open_chat(folder: Path, record: Path | None = None) -> Chat:
+    """The chat of the model that a folder holds or stands for, with the template's arguments in `record` (its identity.json if not given).
+
+    Raises `ChatError` when there is no usable tokenizer or template.
     """
-    text = render(tokenizer, messages, reply_next=True)
-    if known == 0:
-        return text
-    before = render(tokenizer, messages[: known - 1], reply_next=True)
-    before += messages[known - 1].content + str(tokenizer.eos_token)
-    if not text.startswith(before):
-        raise ChatError(
-            "the chat template changes earlier turns as a conversation grows; use a template that only appends"
-        )
-    return text[len(before) :]
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model_folder(folder), local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise ChatError(f"{folder}: no usable tokenizer ({error}); run `dvc repro`") from error
+    return Chat(tokenizer, template_of(record or folder / "identity.json"))
 
 
-def encode_text(tokenizer: Any, text: str) -> list[int]:
-    """Ids of one segment, with no tokens added."""
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+class Chat:
+    """A tokenizer with its chat template and the template's arguments.
+
+    `closing` is what the template writes right after a reply, up to its end token, `end`; `opener` is the beginning of a thought that stands in
+    the prompt already, and that the text of every reply begins with. `thinks` says whether replies may hold thoughts. Raises `ChatError` for a template that cannot work.
+    """
+
+    def __init__(self, tokenizer: Any, arguments: Mapping[str, Any] | None = None) -> None:
+        self.tokenizer = tokenizer
+        source = _source(tokenizer)
+        self._arguments = {**(arguments or {})}
+        for name in self._arguments:
+            if not re.search(rf"\b{re.escape(name)}\b", source):
+                raise ChatError(f"model.template names {name!r}, which the model's chat template does not use")
+        self._source = _dated(source, self._arguments.pop(CLOCK, None))
+        added = {token.content: token.special for token in tokenizer.added_tokens_decoder.values()}
+        special = {*tokenizer.all_special_tokens, *(text for text, is_special in added.items() if is_special)}
+        named = {text for text in added if text.strip() and text in self._source}
+        self._forged = _any_of(special | named)
+        # A model's own thoughts are its own to open and close.
+        self._written = _any_of(special - {*THOUGHT})
+        self._takes_thoughts = bool(re.search(r"reasoning_content|message\.thinking", source))
+        self._parts = self._folded = False
+        self._form()
+        self.closing, self.end = self._closing(special)
+        self.opener, self.thinks = self._thinking()
+
+    def prompt(self, messages: Sequence[Message], reply_next: bool = True) -> str:
+        """The conversation as the template writes it, up to where the next reply begins; `encode` takes control tokens in its texts for text."""
+        plain = [self._plain(message) for message in self._merged(messages)]
+        try:
+            return str(
+                self.tokenizer.apply_chat_template(
+                    plain,
+                    chat_template=self._source,
+                    tokenize=False,
+                    add_generation_prompt=reply_next,
+                    **self._arguments,
+                )
+            )
+        except Exception as error:  # a template may raise anything
+            raise ChatError(f"the model's chat template fails: {error}") from error
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text that `prompt` or `written` gave, or of a part of it, with no tokens added."""
+        pieces = text.split(_CUT)
+        return [i for piece in pieces for i in self.tokenizer(piece, add_special_tokens=False)["input_ids"]]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of a reply, out of its ids with the end token."""
+        return self.read(self.tokenizer.decode(ids[:-1], clean_up_tokenization_spaces=False))
+
+    def read(self, written: str) -> str:
+        """The text of a reply, out of what the model wrote up to its end token."""
+        return self.opener + written.removesuffix(self.closing.removesuffix(self._end_text))
+
+    def written(self, reply: str) -> str:
+        """What the model writes when it gives this reply, but for its closing."""
+        return self._written.sub(_cut, reply.removeprefix(self.opener))
+
+    def _merged(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """Where the template knows no system role, its text opens the first user message."""
+        if not self._folded or not messages or messages[0].role != "system":
+            return messages
+        system, first, *later = messages
+        return [Message(first.role, f"{system.content}\n\n{first.content}"), *later]
+
+    def _plain(self, message: Message) -> dict[str, Any]:
+        own = message.role == "assistant"
+        text = (self._written if own else self._forged).sub(_cut, message.content)
+        apart = {}
+        if own and self._takes_thoughts:
+            thought, text = _thought(text)
+            apart = {} if thought is None else {"reasoning_content": thought}
+        content = [{"type": "text", "text": text}] if self._parts else text
+        return {"role": message.role, "content": content, **apart}
+
+    def _form(self) -> None:
+        """Find out whether system texts must go into the first user message, and whether contents must be lists of parts."""
+        failures = []
+        for self._parts, self._folded in product((False, True), (False, True)):
+            try:
+                text = self.prompt(PROBE[:4])
+            except ChatError as error:
+                failures.append(error)
+                continue
+            missing = [message.content for message in PROBE[:4] if message.content not in text]
+            if not missing:
+                return
+            failures.append(ChatError(f"the model's chat template leaves texts out, such as {missing[0]!r}"))
+        raise failures[0]
+
+    def _closing(self, special: set[str]) -> tuple[str, int]:
+        """What ends a reply, whatever comes next, and the id of its last token."""
+        text = PROBE[2].content
+        last, amid = (self.prompt(PROBE[:n], reply_next=n > 3).rpartition(text)[2] for n in (3, 4))
+        after, eos = last[: common(last, amid)], self.tokenizer.eos_token
+        ends = [eos] if eos and eos in after else sorted((t for t in special if t in after), key=after.index)
+        closing = after[: after.index(ends[0]) + len(ends[0])] if ends else eos
+        if not closing:
+            raise ChatError("the model has no end token: neither its chat template nor its tokenizer names one")
+        self._end_text = ends[0] if ends else eos
+        return closing, int(self.tokenizer.convert_tokens_to_ids(self._end_text))
+
+    def _thinking(self) -> tuple[str, bool]:
+        """The beginning of a thought at the end of a prompt, and whether replies are to be expected to hold thoughts."""
+        header = self.prompt(PROBE[:4]).rpartition(PROBE[3].content)[2]
+        start, end = header.rfind(THOUGHT[0]), header.rfind(THOUGHT[1])
+        opener = header[start:] if start > end else ""
+        return opener, bool(opener) or (end < 0 and THOUGHT[1] in self._source)
 
 
-def encode(tokenizer: Any, messages: Sequence[Message]) -> Encoded:
-    """Ids and loss mask of a whole conversation that ends with a reply. Raises `ChatError` when it does not."""
-    if not messages or messages[-1].role != "assistant":
-        raise ChatError("a training conversation must end with an assistant message")
-    ids: list[int] = []
-    labels: list[int] = []
-    known = 0
-    for end, message in enumerate(messages):
-        if message.role != "assistant":
-            continue
-        context = encode_text(tokenizer, context_text(tokenizer, messages[:end], known))
-        reply = [*encode_text(tokenizer, message.content), int(tokenizer.eos_token_id)]
-        ids += context + reply
-        labels += [IGNORED] * len(context) + (reply if message.train else [IGNORED] * len(reply))
-        known = end + 1
-    return Encoded(ids, labels)
+def _source(tokenizer: Any) -> str:
+    try:
+        return str(tokenizer.get_chat_template())
+    except ValueError as error:
+        raise ChatError("the model has no chat template; use an instruct model") from error
+
+
+def _dated(source: str, day: object) -> str:
+    """The template with `day` for today's date; where there is none it raises instead, as prompts would change from day to day."""
+    try:
+        told = None if day is None else date.fromisoformat(str(day))
+    except ValueError:
+        raise ChatError(f"model.template.{CLOCK}: a day such as '2026-01-31' expected, found {day!r}") from None
+    unset = json.dumps(
+        f"it writes today's date into prompts, which would change from day to day: fix it in model.template, by {CLOCK}: "
+        "'2026-01-31' or by an argument of its own"
+    )
+    call = rf"{CLOCK}\(\s*(['\"])(.*?)\1\s*\)"
+    dated = re.sub(call, lambda c: json.dumps(told.strftime(c[2])) if told else f"raise_exception({unset})", source)
+    if f"{CLOCK}(" in dated:
+        raise ChatError(f"the model's chat template asks {CLOCK} for a date in a form that is not written out in it")
+    return dated
+
+
+def _any_of(texts: Collection[str]) -> re.Pattern[str]:
+    """Any of these texts, the longest that is there; nothing where there are none."""
+    return re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True))) or r"(?!)")
+
+
+def _cut(control: re.Match[str]) -> str:
+    return control[0][0] + _CUT + control[0][1:]
+
+
+def _thought(reply: str) -> tuple[str | None, str]:
+    """A reply's thought, or None, and what is said after it; a thought that never ends is all there is."""
+    opening, closing = THOUGHT
+    thought, closed, said = reply.partition(closing)
+    if not closed and not thought.lstrip().startswith(opening):
+        return None, reply
+    return thought.strip().removeprefix(opening).strip("\n"), said.lstrip("\n")

@@ -13,10 +13,12 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stages.models.chat import Chat
 from stages.models.hub import ModelError, fetch, look_up
 from stages.models.manifest import Manifest, Place, file_names, list_files, local_folder, sha256_of
 from stages.models.weights import weights_digest
@@ -62,17 +64,21 @@ def _embedded(cache: Path) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def obtain(source: str, revision: str | None, out: Path, cache: Path) -> dict[str, Any]:
-    """Write the embedded model, or the manifest of another one, to `out`; return what identifies it.
+def obtain(
+    source: str, revision: str | None, template: Mapping[str, Any], out: Path, cache: Path
+) -> tuple[dict[str, Any], Chat]:
+    """Write the embedded model, or the manifest of another one, to `out`; return what identifies it, and its chat with these arguments of the
+    template.
 
     Another one stays where it is, in its folder or in the hub's cache, into which it is fetched. Raises `ModelError` when it cannot be had or
-    is not usable.
+    is not usable, `ChatError` for a chat template that cannot work.
     """
     if source == EMBEDDED:
-        return _write_embedded(out, cache)
+        return _write_embedded(template, out, cache)
     local = local_folder(source)
-    found = _in_folder(local) if local.is_dir() else _on_hub(source, revision)
+    found = _in_folder(local) if local.is_dir() else _on_hub(source, revision, template)
     model = read_texts(found.folder, found.names)
+    chat = Chat(model.tokenizer, template)
     weights = weights_of(found.folder, found.names)
     for name in weights:
         check_weights(found.folder / name)
@@ -81,14 +87,15 @@ def obtain(source: str, revision: str | None, out: Path, cache: Path) -> dict[st
         _check_digests(found.folder, manifest)
     manifest.write(out)
     listed = "".join(f"{name} {manifest.files[name].sha256}\n" for name in weights)
-    return {
+    identity = {
         "schema_version": 1,
         "source": found.name,
         "revision": found.commit,
         "parameters": model.parameters,
         "weights_sha256": hashlib.sha256(listed.encode()).hexdigest(),
-        **_texts_identity(model.tokenizer),
+        **_texts_identity(chat, template),
     }
+    return identity, chat
 
 
 @dataclass(frozen=True)
@@ -106,12 +113,12 @@ def _in_folder(folder: Path) -> _Found:
     return _Found(folder.resolve().name, "model.source", None, folder, file_names(folder))
 
 
-def _on_hub(model: str, revision: str | None) -> _Found:
+def _on_hub(model: str, revision: str | None, template: Mapping[str, Any]) -> _Found:
     """The texts come first, as the index among them says which files hold the weights."""
     listing = look_up(model, revision)
     names = texts(listing.files)
     folder = fetch(model, listing.commit, names)
-    read_texts(folder, names)  # before many GB are fetched
+    Chat(read_texts(folder, names).tokenizer, template)  # before many GB are fetched
     names += weights_of(folder, listing.files)
     return _Found(model, "hub", listing.commit, fetch(model, listing.commit, names), names)
 
@@ -126,27 +133,30 @@ def _check_digests(folder: Path, manifest: Manifest) -> None:
             )
 
 
-def _write_embedded(out: Path, cache: Path) -> dict[str, Any]:
+def _write_embedded(template: Mapping[str, Any], out: Path, cache: Path) -> tuple[dict[str, Any], Chat]:
     """As bf16 safetensors: what training and engine run in, and keeping it avoids two roundings of the same weights."""
     import torch
 
     model, tokenizer = _embedded(cache)
+    chat = Chat(tokenizer, template)
     model = model.to(torch.bfloat16)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
-    return {
+    identity = {
         "schema_version": 1,
         "source": EMBEDDED,
         "revision": None,
         "parameters": sum(p.numel() for p in model.parameters()),
         "weights_sha256": weights_digest(model),
-        **_texts_identity(tokenizer),
+        **_texts_identity(chat, template),
     }
+    return identity, chat
 
 
-def _texts_identity(tokenizer: Any) -> dict[str, str]:
-    vocabulary, template = json.dumps(tokenizer.get_vocab(), sort_keys=True), str(tokenizer.chat_template)
+def _texts_identity(chat: Chat, template: Mapping[str, Any]) -> dict[str, Any]:
+    vocabulary, text = json.dumps(chat.tokenizer.get_vocab(), sort_keys=True), str(chat.tokenizer.chat_template)
     return {
         "vocabulary_sha256": hashlib.sha256(vocabulary.encode()).hexdigest(),
-        "chat_template_sha256": hashlib.sha256(template.encode()).hexdigest(),
+        "chat_template_sha256": hashlib.sha256(text.encode()).hexdigest(),
+        **({"template": dict(template)} if template else {}),
     }

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from trl.trainer.sft_trainer import SFTTrainer
 
-from stages.models.chat import IGNORED
+from stages.models.conversation import IGNORED
 
 
 def supervise(causal_lm: Any, label_smoothing: float) -> None:

@@ -1,6 +1,6 @@
 """One LoRA trainer, for the warm-up and for the students: TRL's SFTTrainer on conversations whose mask is made here.
 
-The ids and labels come from `stages.models.chat`, so that loss falls on assistant tokens only and on exactly the ids the engine
+The ids and labels come from `stages.models.conversation`, so that loss falls on assistant tokens only and on exactly the ids the engine
 produces. The base stays frozen in bf16; adapters train in fp32 under bf16 autocast and are saved in bf16. On a processor that does not
 multiply bf16 natively all is in fp32 until it is saved.
 """
@@ -15,7 +15,7 @@ from typing import Any
 
 from stages.core.params import Training
 from stages.core.process import Fault
-from stages.models.chat import Encoded
+from stages.models.conversation import Encoded
 from stages.models.numbers import multiplies_bf16
 from stages.models.weights import weights_digest
 
