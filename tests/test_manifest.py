@@ -177,8 +177,8 @@ def test_a_hubs_model_stays_in_its_cache(served: Hub, project: Path) -> None:
 
 
 def test_the_same_files_are_the_same_model_wherever_they_are(served: Hub) -> None:
-    there = obtain(MODEL, None, Path.cwd(), Path())
-    here = obtain("model", None, Path.cwd(), Path())
+    there = obtain(MODEL, None, {}, Path.cwd(), Path())[0]
+    here = obtain("model", None, {}, Path.cwd(), Path())[0]
     differing = {key for key in here if here[key] != there[key]}
     assert differing == {"source", "revision"}
 
@@ -260,7 +260,7 @@ def test_a_base_that_cannot_be_fetched_is_one_line_at_once(
 )
 def test_what_the_hub_does_not_have_is_one_line(served: Hub, model: str, revision: str | None, said: str) -> None:
     with pytest.raises(ModelError) as error:
-        obtain(model, revision, OUT, Path())
+        obtain(model, revision, {}, OUT, Path())
     assert said in str(error.value) and "\n" not in str(error.value)
 
 
@@ -277,7 +277,7 @@ def test_a_hub_that_refuses_is_one_line(
 ) -> None:
     served.status, served.error = status, error
     with pytest.raises(kind, match=said) as caught:
-        obtain(MODEL, None, OUT, Path())
+        obtain(MODEL, None, {}, OUT, Path())
     assert "\n" not in str(caught.value)
 
 
@@ -288,6 +288,6 @@ def test_a_proxy_that_cannot_be_used_is_one_line(served: Hub, monkeypatch: pytes
     monkeypatch.delenv("no_proxy")
     monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
     with pytest.raises(Unreachable, match=r"cannot be reached .*HTTPS_PROXY") as caught:
-        obtain(MODEL, None, OUT, Path())
+        obtain(MODEL, None, {}, OUT, Path())
     close_session()
     assert "\n" not in str(caught.value)

@@ -29,7 +29,7 @@ def model(tmp_path: Path, tiny_qwen2: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def refused(source: str, because: str) -> None:
-    for look in (lambda: obtain(source, None, Path("out"), Path()), lambda: measure(source, None)):
+    for look in (lambda: obtain(source, None, {}, Path("out"), Path()), lambda: measure(source, None)):
         with pytest.raises(ModelError, match=because) as error:
             look()
         assert "\n" not in str(error.value)
@@ -148,7 +148,7 @@ def shard(model: Path) -> dict[str, str]:
 def test_the_files_that_an_index_names_are_the_weights(model: Path) -> None:
     shard(model)
     save_file(load_file(model / "model-1.safetensors"), model / "consolidated.safetensors")
-    obtain("model", None, Path("out"), Path())
+    obtain("model", None, {}, Path("out"), Path())
     listed = json.loads(Path("out/manifest.json").read_text(encoding="utf-8"))["files"]
     assert [name for name in listed if name.endswith(".safetensors")] == ["model-1.safetensors", "model-2.safetensors"]
 
