@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import copy
+import string
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from stages.core.records import Message
 from stages.engines import cpu
@@ -256,3 +260,22 @@ def test_how_prompts_grow_is_said_in_words(tiny_tokenizer: Any) -> None:
     assert "anew once a reply holds a thought: " in way(with_template(tiny_tokenizer, once))
     switched = once + "{% if add_generation_prompt %}<think>\n{% endif %}"
     assert "anew each turn: " in way(with_template(tiny_tokenizer, switched))
+
+
+@pytest.mark.parametrize("scheme", ["first", "always"])
+def test_a_tokenizer_that_puts_a_space_before_texts_puts_none_within_a_conversation(scheme: Any) -> None:
+    words = dict.fromkeys(["<unk>", "▁", *string.printable, "▁Action", "Action", "▁look"])
+    bare = Tokenizer(models.Unigram([(word, -(len(word) ** 0.5)) for word in words], unk_id=0))
+    bare.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)
+    bare.decoder = decoders.Metaspace(prepend_scheme=scheme)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bare, eos_token="</s>", bos_token="<s>", unk_token="<unk>")
+    tokenizer.chat_template = (
+        "<s>{% for m in messages %}{{ '[' + m.role + ']\n' + m.content + '</s>\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}[assistant]\n{% endif %}"
+    )
+    chat = Chat(tokenizer)
+    talk = [replace(m, content=m.content.replace("☃", "").strip(), train=m.role == "assistant") for m in TALK]
+    encoded = only(examples(chat, talk))
+    whole = tokenizer(chat.prompt(talk, reply_next=False), add_special_tokens=False)["input_ids"]
+    assert encoded.input_ids == whole[: len(encoded.input_ids)]
+    assert chat.decode([*chat.encode(" Action: look", "\n"), chat.end]) == " Action: look"

@@ -23,7 +23,7 @@ from stages.engines.blocks import BlockPool
 from stages.engines.decoder import Decoder, Layout
 from stages.engines.drafting import Drafter
 from stages.engines.kernel import BLOCK
-from stages.models.chat import end_of, open_chat
+from stages.models.chat import ChatError, end_of, open_chat
 from stages.models.conversation import Conversation
 from stages.models.manifest import model_folder
 from stages.models.numbers import processor_multiplies_bf16
@@ -104,7 +104,10 @@ class CpuEngine:
     ) -> None:
         numbers = number_format(dtype)
         self._model = load_model(model_folder(base), adapter, numbers)
-        self._chat = open_chat(base)
+        try:
+            self._chat = open_chat(base)
+        except ChatError as error:
+            raise EngineFault(f"{base}: {error}") from error
         self._tokenizer = self._chat.tokenizer
         self._context = min(context, self._model.config.max_position_embeddings)
         self._max_new = max_new_tokens

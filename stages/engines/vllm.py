@@ -15,7 +15,7 @@ from typing import Any
 
 from stages.core.records import Message
 from stages.engines.base import EngineFault, Reply
-from stages.models.chat import Chat, end_of, template_of
+from stages.models.chat import Chat, ChatError, end_of, template_of
 from stages.models.conversation import Conversation
 from stages.models.manifest import model_folder
 
@@ -77,7 +77,10 @@ class VllmEngine:
                 f"vLLM cannot load {base} with adapter {adapter}: {error}. When memory is short, lower engine.context or "
                 "engine.slots, or raise engine.vllm.gpu_memory or tensor_parallel"
             ) from error
-        self._chat = Chat(self._llm.get_tokenizer(), template_of(base / "identity.json"))
+        try:
+            self._chat = Chat(self._llm.get_tokenizer(), template_of(base / "identity.json"))
+        except ChatError as error:
+            raise EngineFault(f"{base}: {error}") from error
         self._sessions: dict[int, _Session] = {}
         self._opened = 0
         self._asked = 0

@@ -67,7 +67,8 @@ def open_chat(folder: Path, record: Path | None = None) -> Chat:
     try:
         tokenizer = AutoTokenizer.from_pretrained(model_folder(folder), local_files_only=True)
     except (OSError, ValueError) as error:
-        raise ChatError(f"{folder}: no usable tokenizer ({error}); run `dvc repro`") from error
+        reason = str(error).splitlines()[0]
+        raise ChatError(f"no usable tokenizer in {folder} ({reason}); run `dvc repro`") from error
     return Chat(tokenizer, template_of(record or folder / "identity.json"))
 
 
@@ -80,6 +81,9 @@ class Chat:
 
     def __init__(self, tokenizer: Any, arguments: Mapping[str, Any] | None = None) -> None:
         self.tokenizer = tokenizer
+        # Some tokenizers put a space before a text, which has no place where the text goes on from another.
+        self._spaced = False
+        self._spaced = self._ids("\na") != [*self._ids("\n"), *self._ids("a")]
         source = _source(tokenizer)
         self._arguments = {**(arguments or {})}
         for name in self._arguments:
@@ -114,14 +118,24 @@ class Chat:
         except Exception as error:  # a template may raise anything
             raise ChatError(f"the model's chat template fails: {error}") from error
 
-    def encode(self, text: str) -> list[int]:
-        """Ids of a text that `prompt` or `written` gave, or of a part of it, with no tokens added."""
-        pieces = text.split(_CUT)
-        return [i for piece in pieces for i in self.tokenizer(piece, add_special_tokens=False)["input_ids"]]
+    def encode(self, text: str, after: str = "") -> list[int]:
+        """Ids of a text that `prompt` or `written` gave, or of a part of it that stands after such a text, with no tokens added."""
+        first, *later = text.split(_CUT)
+        return [*self._ids(first, after), *(i for piece in later for i in self._ids(piece, "\n"))]
+
+    def _ids(self, piece: str, after: str = "") -> list[int]:
+        if after and piece and self._spaced:
+            before, whole = self._ids(after), self._ids(after + piece)
+            if whole[: len(before)] == before:
+                return whole[len(before) :]
+        return list(self.tokenizer(piece, add_special_tokens=False)["input_ids"])
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of a reply, out of its ids with the end token."""
-        return self.read(self.tokenizer.decode(ids[:-1], clean_up_tokenization_spaces=False))
+        before = self._ids("\n")
+        return self.read(
+            self.tokenizer.decode([*before, *ids[:-1]], clean_up_tokenization_spaces=False).removeprefix("\n")
+        )
 
     def read(self, written: str) -> str:
         """The text of a reply, out of what the model wrote up to its end token."""

@@ -39,7 +39,7 @@ class Conversation:
         text = chat.prompt(messages)
         if text.startswith(self.text):
             same = len(self.ids)
-            self.ids += chat.encode(text[len(self.text) :])
+            self.ids += chat.encode(text[len(self.text) :], self.text and chat.closing)
         else:
             ids = chat.encode(text)
             same, self.ids = min(common(self.ids, ids), len(ids) - 1), ids
@@ -50,7 +50,7 @@ class Conversation:
         """Close the reply: the conversation goes on after its text and the end token, whatever else was written. Returns how many of the
         ids so far are still right."""
         written = chat.written(reply)
-        ids = [*self.ids[: self.prompt_end], *chat.encode(written), *chat.encode(chat.closing)]
+        ids = [*self.ids[: self.prompt_end], *chat.encode(written, "\n"), *chat.encode(chat.closing, "\n")]
         same, self.ids = common(self.ids, ids), ids
         self.text += written + chat.closing
         return same
