@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from stages.core import thinking
 from stages.core.records import Message
 from stages.engines.base import EngineFault, Reply
 from stages.engines.blocks import BlockPool
@@ -113,7 +114,7 @@ class CpuEngine:
         self._temperature = temperature
         self._stop = tuple(stop)
         self._slots = slots
-        self._eos = int(self._tokenizer.eos_token_id)
+        self._ends = {int(self._tokenizer.eos_token_id), *self._model.ends}
         self._width = _PASS_TOKENS
         self._drafter = Drafter()
         self._pool = self._make_pool(numbers)
@@ -305,15 +306,16 @@ class CpuEngine:
         state = self._sessions[number]
         written = state.ids[state.prompt_end :]
         self._drafter.learn(state.ids, token)
-        if token == self._eos:
+        if token in self._ends:
             return self._finish(number, self._tokenizer.decode(written), len(written) + 1, "stop")
         state.ids.append(token)
         written.append(token)
         tail = self._tokenizer.decode(written[-16:])
         if any(stop in tail for stop in self._stop):
             text = self._tokenizer.decode(written)
-            text = text[: min(text.index(stop) for stop in self._stop if stop in text)]
-            return self._finish(number, text, len(written), "stop")
+            end = thinking.end(text, self._stop)
+            if end is not None:
+                return self._finish(number, text[:end], len(written), "stop")
         if len(written) == self._max_new:
             return self._finish(number, self._tokenizer.decode(written), len(written), "length")
         return None

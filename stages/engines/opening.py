@@ -13,8 +13,8 @@ from stages.engines.base import Engine
 def open_engine(settings: params.Engine, base: Path, adapter: Path | None, stop: Sequence[str]) -> Engine:
     """With the base model and, for a student, its adapter; replies end before any of the `stop` strings.
 
-    A server has both already, in its own number format: the base under the name in the settings, the student under the name of the folder
-    that holds `adapter`. Raises `EngineFault` when an engine, or what it loads, cannot be had.
+    A server has both already, in its own number format: the base under the name in the settings, the student under that of the folder that
+    holds `adapter`. Raises `EngineFault` when an engine, or what it loads, cannot be had.
     """
     common: dict[str, Any] = {
         "slots": settings.slots,
@@ -26,7 +26,7 @@ def open_engine(settings: params.Engine, base: Path, adapter: Path | None, stop:
     if settings.kind == "server":
         from stages.engines.server import ServerEngine
 
-        return ServerEngine(settings.server, adapter, **common)
+        return ServerEngine(settings.server, adapter, base=base, **common)
     if settings.kind == "vllm":
         from stages.engines.vllm import VllmEngine
 
