@@ -11,10 +11,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from stages.core.records import Message
 from stages.core.sections import Server
+from stages.engines.base import EngineFault, Reply
 from stages.engines.server import ServerEngine
 
+ASK = [Message("system", "You act."), Message("user", "You see a box 1.")]
+STUDENT = Path("data/students/alfworld_react_sft_s0/adapter")
 KEY = "sk-secret-0123456789"
 SETTINGS: dict[str, Any] = {"slots": 3, "context": 512, "max_new_tokens": 16, "temperature": 0.0, "stop": ("\nObs",)}
 
@@ -184,3 +189,19 @@ class Pauses(list[float]):
 def make(server: FakeServer, adapter: Path | None = None, **changes: Any) -> ServerEngine:
     ours = {key: changes.pop(key) for key in [*changes] if key not in ("pause", "base", *SETTINGS)}
     return ServerEngine(server.settings(**ours), adapter, **{"pause": Pauses(), **SETTINGS, **changes})
+
+
+def ask(engine: ServerEngine, seed: int = 0) -> Reply:
+    session = engine.open(seed)
+    engine.submit(session, ASK)
+    [reply] = engine.poll()
+    engine.close(session)
+    assert reply.session == session
+    return reply
+
+
+def fault_of(server: FakeServer, adapter: Path | None = None, **changes: Any) -> str:
+    """What the engine says when it gives up, at its opening or at the first request."""
+    with pytest.raises(EngineFault) as caught:
+        ask(make(server, adapter, **changes))
+    return str(caught.value)

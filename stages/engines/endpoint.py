@@ -159,19 +159,19 @@ class Endpoint:
                     raise Overflow(self._words(answer)) from None
                 reason = self._excerpt(f"an answer that is no reply ({_first(error)}): {answer.text}")
             except TimeoutError:
-                reason = f"no answer within {timeout:g} s (engine.server.timeout)"
+                reason = f"no answer within {timeout:g} s (engine.server.timeout){self._through}"
             except httpx.RequestError as error:
-                reason = self._excerpt(f"{type(error).__name__} {error}")
+                reason = self._excerpt(f"{type(error).__name__} {error}") + self._through
                 gone = isinstance(error, httpx.ConnectError)
             if not self._met:
                 raise EngineFault(
-                    f"no server at {self.url}{self._through} ({reason}); start it, or change engine.server.url{self._around}"
+                    f"no server at {self.url} ({reason}); start it, or change engine.server.url{self._around}"
                 ) from None
             if tries > self._retries:
                 break
             backoff = 2.0 ** (tries - 1) * self._jitter.uniform(0.5, 1)
             await self._pause(min(LONGEST_PAUSE, max(wait, backoff)))
-        text = f"{self.url}{path}{self._through}, try {tries}: {reason}"
+        text = f"{self.url}{path}, try {tries}: {reason}"
         raise EngineFault(f"the server is gone: {text}; start it and run again") if gone else Refused(text)
 
     def _final(self, answer: httpx.Response) -> None:
@@ -187,14 +187,14 @@ class Endpoint:
         if status not in _BUSY and overflows(answer.text):
             raise Overflow(self._words(answer))
         if status not in _BUSY and (status < 500 or status == 501):
-            raise Denied(f"{self.url}{self._through}: {self._words(answer)}")
+            raise Denied(f"{self.url}: {self._words(answer)}")
 
     @property
     def _around(self) -> str:
         return ", or go around the proxy: NO_PROXY names hosts" if self._through else ""
 
     def _words(self, answer: httpx.Response) -> str:
-        return f"HTTP {answer.status_code} {self._excerpt(answer.text)}"
+        return f"HTTP {answer.status_code} {self._excerpt(answer.text)}{self._through}"
 
     def _excerpt(self, text: str) -> str:
         """The beginning of what a server said, in one line and without the key."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import inf
 
 _LEAST = 0.01  # nats; a trained adapter moves some token by far more
 
@@ -34,8 +33,13 @@ def _distance(one: Sample, other: Sample) -> float:
     """The most by which a token's log-probability differs, as far as both go on alike."""
     most = 0.0
     for (token, likely), (its, others) in zip(one.places, other.places, strict=False):
-        shared = likely.keys() & others.keys()
-        most = max([most, *(abs(likely[key] - others[key]) for key in shared)]) if shared else inf
+        most = max(most, _apart(likely, others), _apart(others, likely))
         if token != its:
             break
     return most
+
+
+def _apart(likely: Mapping[str, float], others: Mapping[str, float]) -> float:
+    """The most by which tokens of the first differ from the second; there, one that is not named is no likelier than the last that is."""
+    last = min(others.values())
+    return max(abs(value - others[token]) if token in others else value - last for token, value in likely.items())
