@@ -11,10 +11,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from stages.core.params import Server
+import pytest
+
 from stages.core.records import Message
+from stages.core.sections import Server
+from stages.engines.base import EngineFault, Reply
 from stages.engines.server import ServerEngine
 
+ASK = [Message("system", "You act."), Message("user", "You see a box 1.")]
+STUDENT = Path("data/students/alfworld_react_sft_s0/adapter")
 KEY = "sk-secret-0123456789"
 SETTINGS: dict[str, Any] = {"slots": 3, "context": 512, "max_new_tokens": 16, "temperature": 0.0, "stop": ("\nObs",)}
 
@@ -45,11 +50,26 @@ BROKEN = {
 """What a broken server says; each may pass."""
 
 
-def chat(text: str | None, finish: str = "stop", prompt: int = 10, reply: int = 4, **details: Any) -> Say:
-    """A chat completion with these token counts."""
-    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish}
+def chat(
+    text: Any, finish: str | None = "stop", prompt: int = 10, reply: int = 4, message: Any = None, **details: Any
+) -> Say:
+    """A chat completion with these token counts; `message` has what stands beside the text, `details` what stands in usage."""
+    said = {"role": "assistant", "content": text, **(message or {})}
+    choice = {"index": 0, "message": said, "finish_reason": finish}
     usage = {"prompt_tokens": prompt, "completion_tokens": reply, "total_tokens": prompt + reply, **details}
     return Say(200, json.dumps({"object": "chat.completion", "choices": [choice], "usage": usage}))
+
+
+def weighed(text: str, logprob: float) -> Say:
+    """A chat completion of one token, with its log-probability and another's."""
+    likely = [{"token": token, "logprob": value} for token, value in ((text, logprob), ("other", -9.0))]
+    choice = {
+        "message": {"content": text},
+        "finish_reason": "stop",
+        "logprobs": {"content": [{**likely[0], "top_logprobs": likely}]},
+    }
+    usage = {"prompt_tokens": 10, "completion_tokens": 1}
+    return Say(200, json.dumps({"choices": [choice], "usage": usage}))
 
 
 def words(text: str) -> int:
@@ -68,14 +88,17 @@ def said_by(answer: Callable[[Sequence[Message]], str]) -> Callable[[dict[str, A
 
 
 class FakeServer:
-    """Answers each chat request with the next of `script`, and all later ones as `answer` says. `bodies` are the requests, `most` how many
-    there were at a time, `keys` the Authorization headers."""
+    """Answers each chat request with the next of `script`, and all later ones as `answer` says; those for log-probabilities as `weigh` says of
+    the model. `bodies` are the requests, `probes` those for log-probabilities, `most` how many there were at a time, `keys` the Authorization
+    headers."""
 
     def __init__(self) -> None:
         self.models: Say = Say(200, json.dumps({"object": "list", "data": [{"id": "tiny"}]}))
         self.script: list[Say | str] = []
         self.answer: Callable[[dict[str, Any]], Say | str] = said_by(lambda messages: "Action: look")
+        self.weigh: Callable[[str], Say] = lambda model: weighed("Think", -0.5 if model == "tiny" else -0.9)
         self.bodies: list[dict[str, Any]] = []
+        self.probes: list[dict[str, Any]] = []
         self.keys: set[str | None] = set()
         self.most = self.now = 0
         self.stopped = threading.Event()
@@ -85,6 +108,9 @@ class FakeServer:
         self.models = Say(200, json.dumps({"data": [{"id": name, **more} for name in names]}))
 
     def take(self, body: dict[str, Any]) -> Say | str:
+        if body.get("logprobs"):
+            self.probes.append(body)
+            return self.weigh(body["model"])
         with self._lock:
             self.bodies.append(body)
             self.now += 1
@@ -98,8 +124,8 @@ class FakeServer:
         return said
 
     def settings(self, **changes: Any) -> Server:
-        values = {"url": self.url, "model": None, "key_variable": "TEST_KEY", "timeout": 5.0, "retries": 2}
-        return Server(**{**values, **changes})
+        values = {"url": self.url, "model": None, "student": "{name}", "key_variable": "TEST_KEY", "timeout": 5.0}
+        return Server(**{**values, "retries": 2, **changes})
 
     def start(self) -> None:
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -161,5 +187,21 @@ class Pauses(list[float]):
 
 
 def make(server: FakeServer, adapter: Path | None = None, **changes: Any) -> ServerEngine:
-    ours = {key: changes.pop(key) for key in [*changes] if key not in ("pause", *SETTINGS)}
+    ours = {key: changes.pop(key) for key in [*changes] if key not in ("pause", "base", *SETTINGS)}
     return ServerEngine(server.settings(**ours), adapter, **{"pause": Pauses(), **SETTINGS, **changes})
+
+
+def ask(engine: ServerEngine, seed: int = 0) -> Reply:
+    session = engine.open(seed)
+    engine.submit(session, ASK)
+    [reply] = engine.poll()
+    engine.close(session)
+    assert reply.session == session
+    return reply
+
+
+def fault_of(server: FakeServer, adapter: Path | None = None, **changes: Any) -> str:
+    """What the engine says when it gives up, at its opening or at the first request."""
+    with pytest.raises(EngineFault) as caught:
+        ask(make(server, adapter, **changes))
+    return str(caught.value)

@@ -57,11 +57,11 @@ def test_the_first_of_several_actions_counts(agent: Agent, rest: str) -> None:
 
 
 @ALL
-@pytest.mark.parametrize(
-    "reply", ["", " \n\t", "go to desk 1", "Think: hm", "Think: hm Action: look", "action: look", "Action look"]
-)
-def test_a_reply_without_an_action_line_has_no_action(agent: Agent, reply: str) -> None:
+@pytest.mark.parametrize("reply", ["", " \n\t", "go to desk 1", "Think: hm", "Action look", "My action: look"])
+def test_a_reply_without_an_action_has_none(agent: Agent, reply: str) -> None:
     assert agent.parse(reply) == Decision(reply.strip(), "", fault="no_action")
+    strict = dataclasses.replace(agent, reading="strict")
+    assert strict.parse(reply) == agent.parse(reply)
 
 
 @ALL

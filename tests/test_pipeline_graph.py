@@ -142,6 +142,7 @@ def test_nothing_changed_runs_nothing_but_the_projection_into_mlflow() -> None:
         ("hints.max_chars", 100, of_cells("hints") | TEACHING),
         ("students.alfworld.lora.r", 8, of_cells("cells") | {s for s in LESSONS | STUDENTS if "alfworld" in s} | SHOWN),
         ("agent.corrections", 1, PLAYED),
+        ("agent.reading", "strict", PLAYED),
         ("lessons.max_refused", {"alfworld": 3, "webshop": 3}, LESSONS | STUDENTS | SHOWN),
         ("stats.seed", 4, SHOWN),
         ("runner.max_turns.webshop", 9, of_cells("cells") | {stage for stage in PLAYED if "webshop" in stage} | SHOWN),

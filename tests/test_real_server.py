@@ -13,8 +13,8 @@ import torch
 from candidates.servers import MODEL, transformers_serve
 from talks import converse
 
-from stages.core.params import Server
 from stages.core.records import Message
+from stages.core.sections import Server
 from stages.engines.base import EngineFault, Reply
 from stages.engines.cpu import CpuEngine
 from stages.engines.server import ServerEngine
@@ -37,7 +37,9 @@ class Served:
 @pytest.fixture(scope="module")
 def served(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with transformers_serve(tiny_llama, tmp_path_factory.mktemp("server"), torch.float32) as running:
-        settings = Server(url=running.url, model=None, key_variable="NO_SUCH_KEY", timeout=60, retries=1)
+        settings = Server(
+            url=running.url, model=None, student="{name}", key_variable="NO_SUCH_KEY", timeout=60, retries=1
+        )
         yield Served(settings, tiny_llama, running.process)
 
 

@@ -8,18 +8,12 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_server import BROKEN, HANG, KEY, FakeServer, Pauses, Say, chat, make, serving
+from fake_server import ASK, BROKEN, HANG, KEY, STUDENT, FakeServer, Pauses, Say, ask, chat, fault_of, make, serving
 
-from stages.core.records import Message
 from stages.engines.base import EngineFault, Reply
-from stages.engines.server import ServerEngine
-
-ASK = [Message("system", "You act."), Message("user", "You see a box 1.")]
-STUDENT = Path("data/students/alfworld_react_sft_s0/adapter")
 
 
 @pytest.fixture
@@ -27,22 +21,6 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
     monkeypatch.setenv("TEST_KEY", KEY)
     with serving() as server:
         yield server
-
-
-def ask(engine: ServerEngine, seed: int = 0) -> Reply:
-    session = engine.open(seed)
-    engine.submit(session, ASK)
-    [reply] = engine.poll()
-    engine.close(session)
-    assert reply.session == session
-    return reply
-
-
-def fault_of(server: FakeServer, adapter: Path | None = None, **changes: Any) -> str:
-    """What the engine says when it gives up, at its opening or at the first request."""
-    with pytest.raises(EngineFault) as caught:
-        ask(make(server, adapter, **changes))
-    return str(caught.value)
 
 
 def test_a_turn_is_one_request_with_the_whole_conversation(server: FakeServer) -> None:

@@ -71,7 +71,17 @@ def test_where_a_server_is_does_not_make_other_episodes_and_its_model_does(world
         )[1]["resumed"]
 
     assert resumed(model="small") == 0
-    assert resumed(model="small", url="http://elsewhere/v1", key_variable="OTHER", timeout=1.0, retries=0) == 2
+    assert (
+        resumed(
+            model="small",
+            url="http://elsewhere/v1",
+            key_variable="OTHER",
+            timeout=1.0,
+            retries=0,
+            student="{base}:{name}",
+        )
+        == 2
+    )
     assert resumed(model="large") == 0
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from stages.agents.base import LABEL, Agent, AgentSpec
+from stages.agents.base import Agent, AgentSpec
+from stages.agents.reading import LABEL, Reading
 from stages.core import plugins
 
 
@@ -14,8 +15,8 @@ def spec(name: str) -> AgentSpec:
     return found
 
 
-def get(name: str, env: str) -> Agent:
-    """The agent of that name as it acts in an environment. Raises `PluginError` for a name that nothing has."""
+def get(name: str, env: str, reading: Reading = "loose") -> Agent:
+    """The agent of that name as it acts in an environment, its replies read as `reading` says. Raises `PluginError` for a name that nothing has."""
     found, interface = spec(name), plugins.environment(env).interface
     lines = dict(found.lines(interface))
     unreadable = [label for label in lines if label == "Action" or not LABEL.fullmatch(label)]
@@ -23,4 +24,4 @@ def get(name: str, env: str) -> Agent:
         raise plugins.PluginError(
             f"{name} on {env}: a line's label is one capitalised word other than Action, found {unreadable[0]!r}"
         )
-    return found.kind(name, interface, lines)
+    return found.kind(name, interface, lines, reading)

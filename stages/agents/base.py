@@ -6,14 +6,15 @@ message; then each reply as an assistant message and each observation, as the en
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from stages.agents.reading import Reading, read
 from stages.agents.shots import Shot
 from stages.core.records import Message
 from stages.core.spec import Interface
+from stages.core.thinking import aloud
 
 MAX_ACTION = 1000
 """Characters an action may have. The longest that ALFWorld or WebShop takes is a search of a whole instruction."""
@@ -64,11 +65,13 @@ class Agent:
     """One way of prompting in one environment: stateless, the same for an instruct model with examples and for the warmed-up embedded one.
 
     A reply is a line a label, `Action:` the last; `lines` are those before it, each with what it says (empty where the label says enough).
+    `reading` says which departures from that are still read (see `stages.agents.reading`).
     """
 
     name: str
     interface: Interface
     lines: Mapping[str, str]
+    reading: Reading = "loose"
 
     @property
     def stop(self) -> tuple[str, ...]:
@@ -95,26 +98,21 @@ class Agent:
         return f"No action could be read in that reply. Reply with {self.form}."
 
     def parse(self, reply: str) -> Decision:
-        """Read a reply. The first `Action:` line counts, up to its end; whatever follows is ignored. A line's text runs to the next
-        label, so that a thought may have several lines; a reply without an action is all thought."""
-        action = _ACTION.search(reply)
-        if action is None:
-            return Decision(reply.strip(), "", fault="no_action")
-        said = self._said(reply[: action.start()])
+        """Read a reply. Think blocks are none of it. The first action counts, up to its line's end; whatever follows is ignored. A reply without
+        an action is all thought."""
+        text = aloud(reply)
+        found = read(text, self.lines, self.reading)
+        if found is None:
+            return Decision(text.strip(), "", fault="no_action")
+        action, said = found
         thought = said.pop("Think", "")
-        text = action[1].strip()
-        fault = _fault(text)
-        return Decision(thought, "" if fault else text, said, fault)
+        fault = _fault(action)
+        return Decision(thought, "" if fault else action, said, fault)
 
     def render(self, thought: str, action: str, state: Mapping[str, str]) -> str:
         """The reply that `parse` reads back as this thought and action; `state` may say more than this agent does."""
         said = {**state, "Think": thought}
         return "".join(f"{name}: {text}\n" for name, text in said.items() if name in self.lines) + f"Action: {action}"
-
-    def _said(self, text: str) -> dict[str, str]:
-        marks = [mark for mark in _LABELLED.finditer(text) if mark[1] in self.lines]
-        ends = [*(mark.start() for mark in marks), len(text)][1:]
-        return {mark[1]: text[mark.end() : end].strip() for mark, end in zip(marks, ends, strict=True)}
 
     def _example(self, shot: Shot) -> list[Message]:
         messages = [Message("user", shot.opening)]
@@ -137,11 +135,6 @@ class AgentSpec:
 def _number(count: int) -> str:
     words = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
     return words[count] if count < len(words) else str(count)
-
-
-_ACTION = re.compile(r"^[^\S\n]*Action:([^\n]*)", re.M)
-LABEL = re.compile(r"[A-Z][a-z]+")
-_LABELLED = re.compile(rf"^[^\S\n]*({LABEL.pattern}):", re.M)
 
 
 def _fault(action: str) -> str:

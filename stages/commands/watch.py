@@ -39,7 +39,7 @@ def watch(
     Raises a `Fault` when something the system needs is missing or broken.
     """
     runner = Runner(settings, cell, system)
-    agent = get(cell.agent, cell.env)
+    agent = get(cell.agent, cell.env, settings.agent.reading)
     alone = settings.model_copy(update={"engine": settings.engine.model_copy(update={"slots": 1})})
     engine = open_engine(alone, cell, system.adapter)
     hints = runner.retriever.retrieve(task.task_id, runner.category(task))

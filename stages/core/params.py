@@ -18,7 +18,7 @@ from pydantic import AfterValidator, Field, ValidationError, create_model, model
 from stages.core import plugins
 from stages.core.plugins import PluginError
 from stages.core.process import Fault
-from stages.core.sections import Count, Model, Panels, Positive, Section, settings_of
+from stages.core.sections import AgentSettings, Count, Model, Panels, Positive, Section, Server, settings_of
 
 PARAMS = Path("params.yaml")
 
@@ -147,18 +147,6 @@ class Vllm(Section):
     tensor_parallel: Positive
 
 
-class Server(Section):
-    """An OpenAI-compatible server. `model` is the name under which it serves the base model, or null where it serves just one; a student is
-    asked for by the name of its folder below data/students. The key comes from the environment variable `key_variable`, never from here.
-    """
-
-    url: Annotated[str, Field(pattern=r"^https?://\S+$")]
-    model: str | None
-    key_variable: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
-    timeout: Annotated[float, Field(gt=0)]
-    retries: Count
-
-
 class Engine(Section):
     kind: Literal["cpu", "vllm", "server"]
     dtype: Literal["auto", "bfloat16", "float32"]
@@ -176,16 +164,6 @@ class Engine(Section):
                 f"a reply of max_new_tokens {self.max_new_tokens} leaves no room in a context of {self.context}"
             )
         return self
-
-
-class AgentSettings(Section):
-    """How agents are prompted, whatever their form. `shots`: worked examples in every prompt but the students'; `category`: what hints and
-    examples are chosen by, the task's own (`oracle`, as in the paper) or read from its instruction (`inferred`, as a deployed agent must);
-    `corrections`: times in a row that an unreadable reply is answered with a request for another, before it is played as it is."""
-
-    shots: dict[str, Count]
-    category: Literal["oracle", "inferred"]
-    corrections: Annotated[int, Field(ge=0, le=1)]
 
 
 class Ray(Section):

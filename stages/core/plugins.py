@@ -16,7 +16,7 @@ from stages.core.process import Fault
 from stages.core.spec import EnvSpec
 
 STAGES = Path(__file__).parents[1]
-SHARED = {"envs": {"base", "panel", "registry"}, "agents": {"base", "shots"}, "hinting/writers": set()}
+SHARED = {"envs": {"base", "panel", "registry"}, "agents": {"base", "reading", "shots"}, "hinting/writers": set()}
 """The modules of each folder that are no plug-ins."""
 
 

@@ -1,4 +1,4 @@
-"""What sections of params.yaml are made of, and the one that every environment describes itself."""
+"""What sections of params.yaml are made of: the one that every environment describes itself, and those of the agents and of a server."""
 
 from __future__ import annotations
 
@@ -28,6 +28,32 @@ class Model(Section):
     source: Annotated[str, Field(min_length=1)]
     revision: str | None = None
     template: dict[str, JsonValue] = {}
+
+
+class AgentSettings(Section):
+    """How agents are prompted and read, whatever their form. `shots`: worked examples in every prompt but the students'; `category`: what hints
+    and examples are chosen by, the task's own (`oracle`, as in the paper) or read from its instruction (`inferred`, as a deployed agent must);
+    `reading`: whether only the agent's own form is read (`strict`) or also what departs from it and can mean one thing only (`loose`);
+    `corrections`: times in a row that an unreadable reply is answered with a request for another, before it is played as it is."""
+
+    shots: dict[str, Count]
+    category: Literal["oracle", "inferred"]
+    reading: Literal["loose", "strict"]
+    corrections: Annotated[int, Field(ge=0, le=1)]
+
+
+class Server(Section):
+    """An OpenAI-compatible server. `model` is the name under which it serves the base model, or null where it serves just one; `student` is the
+    form of a student's: `{name}` stands for its folder below data/students, `{base}` for the base model's name. The key comes from the environment
+    variable `key_variable`, never from here.
+    """
+
+    url: Annotated[str, Field(pattern=r"^https?://\S+$")]
+    model: str | None
+    student: Annotated[str, Field(pattern=r"^([^{}]|\{base\})*\{name\}([^{}]|\{base\})*$")]
+    key_variable: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
+    timeout: Annotated[float, Field(gt=0)]
+    retries: Count
 
 
 class PanelSettings(Section):

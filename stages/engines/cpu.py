@@ -17,13 +17,14 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from stages.core import thinking
 from stages.core.records import Message
 from stages.engines.base import EngineFault, Reply
 from stages.engines.blocks import BlockPool
 from stages.engines.decoder import Decoder, Layout
 from stages.engines.drafting import Drafter
 from stages.engines.kernel import BLOCK
-from stages.models.chat import ChatError, end_of, open_chat
+from stages.models.chat import ChatError, open_chat
 from stages.models.conversation import Conversation
 from stages.models.manifest import model_folder
 from stages.models.numbers import processor_multiplies_bf16
@@ -114,7 +115,7 @@ class CpuEngine:
         self._temperature = temperature
         self._stop = tuple(stop)
         self._slots = slots
-        self._ends = {self._chat.end, self._tokenizer.eos_token_id}
+        self._ends = {self._chat.end, int(self._tokenizer.eos_token_id), *self._model.ends}
         self._width = _PASS_TOKENS
         self._drafter = Drafter()
         self._pool = self._make_pool(numbers)
@@ -322,7 +323,7 @@ class CpuEngine:
         tail = self._tokenizer.decode(written[-16:])
         if any(stop in tail for stop in self._stop):
             text = self._chat.read(self._tokenizer.decode(written))
-            if (end := end_of(text, self._stop)) is not None:
+            if (end := thinking.end(text, self._stop)) is not None:
                 return self._finish(number, text[:end], len(written), "stop")
         if len(written) == self._max_new:
             return self._finish(number, self._chat.read(self._tokenizer.decode(written)), len(written), "length")

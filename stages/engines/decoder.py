@@ -95,11 +95,14 @@ class Layer:
 
 
 class Decoder:
-    """A causal language model of transformers, in fp32, taken over in a number format. Raises `EngineFault` for a kind that this is not."""
+    """A causal language model of transformers, in fp32, taken over in a number format. `ends` are the tokens that end what it writes, by its
+    generation_config.json. Raises `EngineFault` for a kind that this is not."""
 
     def __init__(self, model: Any, dtype: torch.dtype) -> None:
         self.config = model.config
         _check(self.config)
+        ends = model.generation_config.eos_token_id
+        self.ends: set[int] = {ends} if isinstance(ends, int) else set(ends or ())
         body = model.model
         self._embedding = body.embed_tokens.weight.detach().to(dtype)
         self._rotary = body.rotary_emb

@@ -15,8 +15,9 @@ from stages.models.manifest import read_manifest
 def open_engine(settings: params.Engine, base: Path, adapter: Path | None, stop: Sequence[str]) -> Engine:
     """With the base model that stands in `base` and, for a student, its adapter; replies end before any of the `stop` strings.
 
-    A server has both already, in its own number format: the base under the name in the settings, the student under the name of the folder
-    that holds `adapter`. Raises `EngineFault` when an engine, or what it loads, cannot be had, `ModelError` when the base is not what it should be.
+    A server has both already, in its own number format: the base under the name in the settings, the student under that of the folder that
+    holds `adapter`. Raises `EngineFault` when an engine, or what it loads, cannot be had, `ModelError` when
+    the base is not what it should be.
     """
     common: dict[str, Any] = {
         "slots": settings.slots,
@@ -29,8 +30,8 @@ def open_engine(settings: params.Engine, base: Path, adapter: Path | None, stop:
         from stages.engines.server import ServerEngine
 
         held = (base / "tokenizer_config.json").is_file() or read_manifest(base) is not None
-        thinks, template = held and open_chat(base).thinks, template_of(base / "identity.json")
-        return ServerEngine(settings.server, adapter, template=template, thinks=thinks, **common)
+        opener, template = open_chat(base).opener if held else "", template_of(base / "identity.json")
+        return ServerEngine(settings.server, adapter, base=base, template=template, opener=opener, **common)
     if settings.kind == "vllm":
         from stages.engines.vllm import VllmEngine
 

@@ -9,30 +9,48 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
-from stages.core.params import Server
+from stages.core import thinking
 from stages.core.records import Message
+from stages.core.sections import Server
+from stages.engines.answers import Completion, Usage
 from stages.engines.base import EngineFault, Reply
-from stages.engines.endpoint import Card, Completion, Endpoint, Overflow, Refused, Unknown
-from stages.models.chat import CLOCK, end_of
+from stages.engines.counting import Counter
+from stages.engines.endpoint import Denied, Endpoint, Overflow, Refused, Unknown
+from stages.engines.names import Names
+from stages.engines.proof import Sample, told_apart
+from stages.models.chat import CLOCK, THOUGHT
 
 _HOPELESS = 2  # times `slots` failures in a row, with no reply between them, and the server is given up
+_SLACK = 8  # tokens that a prompt may lose from turn to turn: what a template opens a reply with, and leaves out of what follows
+
+Result = TypeVar("Result")
+
+
+@dataclass
+class _Session:
+    """One conversation: its seed, and what its longest prompt had, in tokens and in tokens beyond half its words."""
+
+    seed: int
+    prompt: int = 0
+    beyond: float = 0.0
 
 
 class ServerEngine:
-    """See `stages.engines.base.Engine`. `context` is the window in tokens, by the server's own counts; `max_new_tokens` a reply's limit; `template` the
-    arguments of the chat template, `thinks` whether replies may hold thoughts. A
-    request that fails for good is a reply with finish `fault`.
+    """See `stages.engines.base.Engine`. `base` is the base model's folder, whose tokenizer counts where the server does not; `context` is
+    the window in tokens, by the server's own counts; `max_new_tokens` a reply's limit; `template` the arguments of the chat template, `opener` the
+    beginning of a thought that it writes before a reply. A request that fails for good is a reply with finish `fault`.
 
     `served` are the names of the models that the server lists.
 
-    Raises `EngineFault` when the server is not there, wants another key, does not serve the model or, for an adapter, the student, or when
-    it answers nobody any more.
+    Raises `EngineFault` when the server is not there, wants another key, does not serve the model or, for an adapter, the student; when it
+    answers as the base in the student's place; when it cuts prompts or takes replies for thoughts; or when it answers nobody any more.
     """
 
     def __init__(
@@ -40,13 +58,14 @@ class ServerEngine:
         server: Server,
         adapter: Path | None,
         *,
+        base: Path | None = None,
         slots: int,
         context: int,
         max_new_tokens: int,
         temperature: float,
         stop: Sequence[str],
         template: Mapping[str, Any] = MappingProxyType({}),
-        thinks: bool = False,
+        opener: str = "",
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         if CLOCK in template:
@@ -54,23 +73,27 @@ class ServerEngine:
                 f"model.template.{CLOCK}: a server's template asks its own clock; give the date by an argument of the template, "
                 "if it has one, or use engine.kind vllm"
             )
-        self._thinks = thinks
+        self._opener = opener
         self._extra: dict[str, object] = {"chat_template_kwargs": dict(template)} if template else {}
-        self._slots, self._context, self._max_new = slots, context, max_new_tokens
+        self._base, self._slots, self._context, self._max_new = base, slots, context, max_new_tokens
         self._temperature, self._stop = temperature, tuple(stop)
         self._endpoint = Endpoint(server, slots, pause)
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=_run, args=(self._loop,), name="server engine", daemon=True).start()
         # Not at exit: requests that are still open then go with the process.
         weakref.finalize(self, _hang_up, self._loop, self._endpoint).atexit = False
-        self._seeds: dict[int, int] = {}
+        self._sessions: dict[int, _Session] = {}
         self._asked: dict[int, Future[Reply]] = {}
         self._opened = 0
         self._failures = 0
-        self._adapter = adapter
-        cards = asyncio.run_coroutine_threadsafe(self._endpoint.models(), self._loop).result()
-        self.served = [card.id for card in cards]
-        self._model = self._choose(server.model, cards)
+        self._names = Names(server, adapter, self._do(self._endpoint.models()).result(), context)
+        self.served = self._names.served
+        self._proven = adapter is None
+        self._stopping = bool(stop)  # whether the server is told where replies end
+        self._heard = self._parses = (
+            False  # whether a reply said something; whether the server takes thoughts out of replies
+        )
+        self._counter: Counter | None = None
 
     @property
     def slots(self) -> int:
@@ -78,26 +101,19 @@ class ServerEngine:
 
     @property
     def name(self) -> str:
-        return f"server:{self._model}"
+        return f"server:{self._names.model}" + (" (tokens counted here)" if self._counter else "")
 
     def open(self, seed: int) -> int:
-        if len(self._seeds) == self._slots:
+        if len(self._sessions) == self._slots:
             raise RuntimeError(f"all {self._slots} slots are taken: close a session first")
         self._opened += 1
-        self._seeds[self._opened] = seed
+        self._sessions[self._opened] = _Session(seed)
         return self._opened
 
     def submit(self, session: int, messages: Sequence[Message]) -> None:
-        body: dict[str, object] = {
-            "model": self._model,
-            "messages": [{"role": message.role, "content": message.content} for message in messages],
-            "max_tokens": self._max_new,
-            "temperature": self._temperature,
-            "seed": self._seeds[session] % 2**31,  # some servers keep no more of it
-            "stop": None if self._thinks else list(self._stop) or None,  # a server would end a reply in its thought
-            **self._extra,
-        }
-        self._asked[session] = asyncio.run_coroutine_threadsafe(self._answer(session, body), self._loop)
+        if not self._proven:
+            self._do(self._prove(messages)).result()
+        self._asked[session] = self._do(self._answer(session, self._sessions[session], list(messages)))
 
     def poll(self) -> list[Reply]:
         if not self._asked:
@@ -110,73 +126,135 @@ class ServerEngine:
         """A reply that is still being written is given up."""
         if session in self._asked:
             self._asked.pop(session).cancel()
-        del self._seeds[session]
+        del self._sessions[session]
 
-    def _choose(self, base: str | None, cards: list[Card]) -> str:
-        """The name under which the server has the model; a list that lacks it is believed, for some servers answer to any name."""
-        url, names = self._endpoint.url, self.served
-        wanted = self._adapter.parent.name if self._adapter else base
-        if wanted is None and len(names) != 1:
-            found = f"it serves {', '.join(names)}" if names else "it gives no list of its models"
-            raise EngineFault(f"{url}: which model? {found}; give engine.server.model its name")
-        name = wanted or names[0]
-        if names and name not in names:
-            raise EngineFault(self._lacks(name, names))
-        window = next((card.max_model_len for card in cards if card.id == name), None)
-        if window is not None and window < self._context:
-            raise EngineFault(
-                f"{url} serves {name} with a window of {window} tokens, engine.context is {self._context}: "
-                "start the server with a longer one (vLLM: --max-model-len), or lower engine.context"
-            )
-        return name
+    def _do(self, work: Coroutine[Any, Any, Result]) -> Future[Result]:
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
 
-    def _lacks(self, name: str, names: Sequence[str]) -> str:
-        served = ", ".join(names) if names else "unknown, it gives no list"
-        text = f"{self._endpoint.url} does not serve {name!r}; its models: {served}. "
-        if self._adapter is None:
-            return (
-                text
-                + "Give engine.server.model the right name, or engine.server.url the right address (it ends in /v1)"
-            )
-        return (
-            text + f"Start the server with the student's adapter under that name (vllm serve ... --enable-lora "
-            f"--lora-modules {name}={self._adapter}), and run again"
-        )
-
-    async def _answer(self, session: int, body: dict[str, object]) -> Reply:
+    async def _answer(self, session: int, state: _Session, messages: Sequence[Message]) -> Reply:
+        body = self._body(self._names.model, messages) | {"temperature": self._temperature}
+        body["seed"] = state.seed % 2**31  # some servers keep no more of it
         try:
-            return self._read(session, await self._endpoint.complete(body))
+            completion = await self._ask(body)
         except Overflow:
             return Reply(session, "", "context", 0, 0, 0)
         except Refused as failure:
             return Reply(session, "", "fault", 0, 0, 0, str(failure))
-        except Unknown as failure:
-            names = [card.id for card in await self._endpoint.models()]
-            raise EngineFault(f"{self._lacks(self._model, names)} ({failure})") from None
+        return self._read(session, state, messages, completion)
 
-    def _read(self, session: int, completion: Completion) -> Reply:
-        choice, usage = completion.choices[0], completion.usage
-        prompt = usage.prompt_tokens
+    def _body(self, model: str, messages: Sequence[Message]) -> dict[str, Any]:
+        # What a server has taken out of replies as thoughts it does not want back in them.
+        said = [
+            thinking.aloud(m.content).lstrip() if self._parses and m.role == "assistant" else m.content
+            for m in messages
+        ]
+        content = [{"role": message.role, "content": text} for message, text in zip(messages, said, strict=True)]
+        return {"model": model, "messages": content, "max_tokens": self._max_new, **self._extra}
+
+    async def _ask(self, body: dict[str, Any]) -> Completion:
+        """A completion that ends at a stop string only where the reply does: a model that thinks writes them in its think block and right after
+        it, so that it is asked again without."""
+        if self._stopping:
+            completion = await self._complete({**body, "stop": list(self._stop)})
+            written = completion.usage.completion_tokens if completion.usage else None
+            if thinking.aloud(completion.said).strip() or completion.finish != "stop" or written in (0, 1):
+                return completion
+            self._stopping = False
+        return await self._complete(body)
+
+    async def _complete(self, body: dict[str, Any]) -> Completion:
+        try:
+            return await self._endpoint.complete(body)
+        except Unknown as failure:
+            listed = [card.id for card in await self._endpoint.models()]
+            raise EngineFault(f"{self._names.lacks(str(body['model']), listed)} ({failure})") from None
+
+    async def _prove(self, messages: Sequence[Message]) -> None:
+        """Show that the student answers otherwise than its base, by the first prompt that it is given. Raises `EngineFault` when it does not."""
+        base, student = self._names.base, self._names.model
+        try:
+            samples = [await self._sample(self._body(name, messages)) for name in (base, base, student)]
+        except Overflow:
+            return  # a later prompt is shorter
+        except Refused as failure:
+            raise EngineFault(str(failure)) from None
+        if not told_apart(*samples):
+            raise EngineFault(self._names.same(by_text=not all(sample.places for sample in samples)))
+        self._proven = True
+
+    async def _sample(self, body: dict[str, Any]) -> Sample:
+        greedy = {**body, "temperature": 0.0, "seed": 0}
+        try:
+            completion = await self._complete({**greedy, "logprobs": True, "top_logprobs": 5})
+        except Denied:
+            completion = await self._complete(greedy)
+        places = [
+            (place.token, {one.token: one.logprob for one in (*place.top_logprobs, place)})
+            for place in completion.places
+        ]
+        return Sample(completion.thought + completion.said, places)
+
+    def _read(self, session: int, state: _Session, messages: Sequence[Message], completion: Completion) -> Reply:
+        written = self._written(completion)
+        prompt, reply_tokens, cached = self._tokens(messages, written, completion)
+        self._uncut(state, messages, prompt)
         if prompt + self._max_new > self._context:
             # The server's window is wider than the study's, and only its answer says how long the prompt was.
             return Reply(session, "", "context", prompt, 0, 0)
-        written = choice.message.content or ""
-        if self._thinks:
-            written = written.lstrip(
-                "\n"
-            )  # which stand between a thought that the server has taken out and what is said
         # Some servers leave the stop string in, and some write on after it.
-        text = written[: end_of(written, self._stop)]
-        cut = choice.finish_reason == "length" and text == written
-        cached = usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else None
+        end = thinking.end(written, self._stop)
         return Reply(
             session=session,
-            text=text,
-            finish="length" if cut else "stop",
+            text=written[:end],
+            finish="length" if completion.finish == "length" and end is None else "stop",
             prompt_tokens=prompt,
-            computed_tokens=prompt - (cached or 0),
-            reply_tokens=usage.completion_tokens,
+            computed_tokens=prompt - cached,
+            reply_tokens=reply_tokens,
         )
+
+    def _written(self, completion: Completion) -> str:
+        """The whole reply: what a server took out of it as a thought stands in a think block again."""
+        said, thought = completion.said, completion.thought
+        if not thought:
+            self._heard = self._heard or bool(said.strip())
+            unclosed = completion.finish == "length" and THOUGHT[1] not in said
+            return f"{self._opener}{said}" if unclosed and not said.startswith(self._opener) else said
+        if said.strip():
+            self._heard = self._parses = True
+        elif completion.finish == "length":
+            return f"<think>\n{thought}"
+        elif not self._heard:
+            raise EngineFault(
+                f"{self._endpoint.url}: the answer stands in reasoning_content, and content is empty: the server's reasoning parser takes it for a "
+                "thought. Start the server without it (vLLM, SGLang: no --reasoning-parser) or with that of this model, in the mode in which "
+                f"the model thinks: {thought!r:.100}"
+            )
+        return f"<think>\n{thought}\n</think>\n\n{said}"
+
+    def _tokens(self, messages: Sequence[Message], written: str, completion: Completion) -> tuple[int, int, int]:
+        """Tokens of the prompt, of the reply, and those of the prompt that the server kept; counted here as far as the server does not say."""
+        usage = completion.usage or Usage()
+        cached = usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else None
+        prompt, reply = usage.prompt_tokens, usage.completion_tokens
+        if not prompt or reply is None:
+            self._counter = self._counter or Counter(self._base)
+            prompt = prompt or self._counter.prompt(messages)
+            reply = self._counter.text(written) + 1 if reply is None else reply
+        return prompt, reply, cached or 0
+
+    def _uncut(self, state: _Session, messages: Sequence[Message], prompt: int) -> None:
+        """Raise `EngineFault` for a server that reads less than it is asked: a word is a token at least, so that a prompt grows by more than half
+        the words that its conversation does."""
+        words = sum(len(message.content.split()) for message in messages if message.role != "assistant")
+        beyond = prompt - words / 2
+        if beyond < state.beyond - _SLACK:
+            raise EngineFault(
+                f"{self._endpoint.url} cuts prompts: it counts {prompt} tokens for a conversation of {words} words without the replies"
+                + (f", and {state.prompt} for its beginning" if state.prompt else "")
+                + f". Give the server a window of engine.context {self._context} tokens or more (Ollama: num_ctx), and no truncation"
+            )
+        if beyond >= state.beyond:
+            state.prompt, state.beyond = prompt, beyond
 
     def _count(self, reply: Reply) -> Reply:
         """Give the server up when it answers nobody: an episode or two may be more than it can bear, not all of them."""

@@ -111,7 +111,8 @@ class Runner:
 
     def _player(self, play: Play, root: Path) -> Callable[[list[Task], Journal], list[Episode]]:
         """What plays tasks where `runner.executor` says: this process, its engine opened, or the workers of a cluster."""
-        settings, agent, make_env = self.settings, get(self.agent, self.env), functools.partial(make, self.env, root)
+        settings, make_env = self.settings, functools.partial(make, self.env, root)
+        agent = get(self.agent, self.env, settings.agent.reading)
         opener = functools.partial(open_engine, settings, self.cell, self.system.adapter)
         category, retriever = self.category, self.retriever
         if settings.runner.executor == "ray":
@@ -151,7 +152,8 @@ class Runner:
             journal.discard()
 
     def _identity(self, play: Play) -> dict[str, Any]:
-        """All that determines an episode. Where a server is and how long it is waited for do not, its model's name does."""
+        """All that determines an episode. Where a server is, how long it is waited for and how it names a student do not, its model's name does."""
+        reading = self.settings.agent.reading
         return {
             "play": vars(play),
             "env": self.env,
@@ -160,9 +162,11 @@ class Runner:
             "bank": self._bank,
             "k": self.settings.hints.k,
             "engine": self.settings.engine.model_dump(
-                exclude={"server": {"url", "key_variable", "timeout", "retries"}}
+                exclude={"server": {"url", "student", "key_variable", "timeout", "retries"}}
             ),
             "category": self.settings.agent.category,
+            # Episodes are named by all this: what came later stands here only where it is another than it always was.
+            **({} if reading == "loose" else {"reading": reading}),
         }
 
 
