@@ -12,15 +12,15 @@ from stages.core.records import Message
 from stages.models.chat import IGNORED, encode
 
 
-def save_by_heart(folder: Path, conversations: list[list[Message]], size: int = 64) -> None:
-    """Draw a small model of that hidden size at random, train it until it repeats the conversations' replies, and save it with its tokenizer."""
+def save_by_heart(folder: Path, conversations: list[list[Message]]) -> None:
+    """Draw a small model at random, train it until it repeats the conversations' replies, and save it with its tokenizer."""
     torch.manual_seed(0)
     tokenizer = make_tokenizer()
     model = Qwen2ForCausalLM(
         Qwen2Config(
             vocab_size=len(tokenizer),
-            hidden_size=size,
-            intermediate_size=2 * size,
+            hidden_size=64,
+            intermediate_size=128,
             num_hidden_layers=2,
             num_attention_heads=4,
             num_key_value_heads=2,

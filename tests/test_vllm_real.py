@@ -27,16 +27,14 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-from by_heart import save_by_heart
 from filelock import FileLock
 from project import copy_project, enter, run
 from ruamel.yaml import YAML
-from small_study import won
 from structure import ROOT
-from tiny import save_adapter
+from tiny import save_adapter, save_model
+from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from stages.core.records import Episode, read
-from stages.envs.panel import load_panel
 
 pytestmark = [pytest.mark.slow, pytest.mark.vllm]
 
@@ -56,9 +54,8 @@ warmup: {enabled: false}
 engine: {dtype: float32, slots: 8, max_new_tokens: 40, context: 3000}
 runner: {max_turns: {alfworld: 8}}
 """
-EQUAL = (
-    2 / 3
-)  # of the episodes at least: sums in another order let two nearly equal logits swap, after which an episode goes its own way
+# Of the episodes: sums in another order let two nearly equal logits swap, after which an episode goes its own way.
+EQUAL = 2 / 3
 ON_CPU = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "2"}
 
 
@@ -101,19 +98,15 @@ def make_environment(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Games, a base model that has learnt some of them by heart, an adapter drawn at random as its student, and what the embedded engine plays.
-    All engines compute in fp32."""
+    """Games, a tiny model and its student, both drawn at random, and what the embedded engine plays. All engines compute in fp32."""
     folder = tmp_path_factory.mktemp("vllm")
     with pytest.MonkeyPatch.context() as patch:
         copy_project(folder, patch)
         Path("profiles/few.yaml").write_text(FEW)
         run("python", "-m", "stages", "profile", "few")
         run("python", "-m", "stages.panels", "--env", "alfworld")
-        tasks, _ = load_panel(Path("data/panels/alfworld"), "train")
-        known = [n for n, task in enumerate(tasks) if task.category == "put"]
-        save_by_heart(
-            Path("model"), [won(n) for n in known], size=128
-        )  # heads of 32 numbers: vLLM has no narrower ones
+        # Heads of 32 numbers: vLLM has no narrower ones.
+        save_model(Path("model"), Qwen2Config, Qwen2ForCausalLM, hidden_size=128, max_position_embeddings=4096)
         for stage in ("source", "warmup", "base"):
             run("python", "-m", f"stages.{stage}")
         save_adapter(Path("model"), ADAPTER)
@@ -159,7 +152,6 @@ def assert_alike(own: Mapping[str, Episode], command: tuple[str, ...]) -> None:
     equal = [task for task, e in own.items() if replies(e) == replies(embedded[task])]
     assert len(equal) >= EQUAL * len(own), f"{len(equal)} of {len(own)} episodes"
     for task in equal:
-        assert own[task].success == embedded[task].success
         assert own[task].prompt_tokens == embedded[task].prompt_tokens
 
 
@@ -167,12 +159,10 @@ def replies(episode: Episode) -> list[str]:
     return [turn.reply for turn in episode.turns]
 
 
-def test_what_is_compared_is_worth_it(study: Path) -> None:
-    """The base wins and loses, and the student says something else."""
-    base, student = (played(Path("embedded"), command) for command in COMMANDS)
-    assert {e.success for e in base.values()} == {True, False}
-    said, unlike = ({replies(e)[0] for e in episodes.values()} for episodes in (base, student))
-    assert not said & unlike and len(unlike) > 1
+def test_the_student_says_something_else(study: Path) -> None:
+    """Else nothing below would show that its adapter is applied."""
+    base, student = ({replies(e)[0] for e in played(Path("embedded"), c).values()} for c in COMMANDS)
+    assert not base & student and len(base) > 1
 
 
 def test_it_plays_in_process_as_the_embedded_engine_and_leaves_nothing_behind(study: Path, vllm_python: Path) -> None:

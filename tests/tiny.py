@@ -60,12 +60,13 @@ _SIZES: dict[str, Any] = {
 }
 
 
-def save_model(folder: Path, config_class: Any, model_class: Any) -> Path:
-    """A model drawn from a fixed seed, in bf16 as the project keeps models, with its tokenizer."""
+def save_model(folder: Path, config_class: Any, model_class: Any, **sizes: int) -> Path:
+    """A model drawn from a fixed seed, in bf16 as the project keeps models, with its tokenizer; `sizes` are other ones than `_SIZES`."""
     tokenizer = make_tokenizer()
     eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
     torch.manual_seed(5)
-    config = config_class(vocab_size=len(tokenizer), eos_token_id=eos, pad_token_id=pad, bos_token_id=None, **_SIZES)
+    ids = {"eos_token_id": eos, "pad_token_id": pad, "bos_token_id": None}
+    config = config_class(vocab_size=len(tokenizer), **ids, **_SIZES | sizes)
     model = model_class(config)
     with torch.no_grad():
         letters = [n for n in range(eos) if len(w := tokenizer.decode([n])) and w.isascii() and w.isprintable()]
