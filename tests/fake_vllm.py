@@ -1,13 +1,15 @@
-"""vLLM's documented interface, as far as the engine uses it, over transformers' own greedy `generate`.
+"""vLLM's interface, as far as the engine uses it, over transformers' own greedy `generate`: for faults, and where no vLLM is at hand.
+tests/test_vllm_real.py has the real one.
 
 Requests are answered one a step, the newest first, so that they come back in another order than they were made. What a request shares with
-an earlier one's tokens counts as cached, in blocks of 16 as in vLLM.
+an earlier one's tokens counts as cached, in blocks of 16 as in vLLM. An adapter changes log-probabilities alone, unless the model is `deaf`
+to adapters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
@@ -17,13 +19,18 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 BLOCK = 16
 
 
+class EngineDeadError(Exception):
+    """As vLLM's own, no RuntimeError."""
+
+
 @dataclass
 class SamplingParams:
     temperature: float
     max_tokens: int
-    stop: list[str]
-    stop_token_ids: list[int]
-    seed: int | None
+    stop: list[str] = field(default_factory=list)
+    stop_token_ids: list[int] = field(default_factory=list)
+    seed: int | None = None
+    prompt_logprobs: int | None = None
 
 
 @dataclass
@@ -41,16 +48,38 @@ class CompletionOutput:
 
 
 @dataclass
+class Logprob:
+    logprob: float
+
+
+@dataclass
 class RequestOutput:
     request_id: str
     outputs: list[CompletionOutput]
     num_cached_tokens: int | None
     finished: bool
+    prompt_logprobs: list[dict[int, Logprob] | None] = field(default_factory=list)
+
+
+class EngineCore:
+    def __init__(self) -> None:
+        self.ended = False
+
+    def shutdown(self) -> None:
+        self.ended = True
+
+
+class Renderer:
+    """What `add_request` takes is what this one hands out."""
+
+    def render_cmpl(self, prompts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        return [{"type": "token", **prompt} for prompt in prompts]
 
 
 class LLMEngine:
     def __init__(self, llm: LLM) -> None:
         self.llm = llm
+        self.engine_core = EngineCore()
         self.requests: dict[str, tuple[list[int], SamplingParams]] = {}
         self.seen: list[list[int]] = []
         self.aborted: list[str] = []
@@ -63,6 +92,7 @@ class LLMEngine:
         params: SamplingParams,
         lora_request: LoRARequest | None = None,
     ) -> None:
+        assert prompt["type"] == "token", "raw prompts are deprecated"
         self.requests[request_id] = (prompt["prompt_token_ids"], params)
         self.loras.append(lora_request)
 
@@ -82,16 +112,32 @@ class LLMEngine:
 
 class LLM:
     last: LLM
+    deaf = False
 
     def __init__(self, model: str, **settings: Any) -> None:
         self.settings = settings
         self.tokenizer: Any = AutoTokenizer.from_pretrained(model)
         self.model: Any = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
         self.llm_engine = LLMEngine(self)
+        self.renderer = Renderer()
         LLM.last = self
 
     def get_tokenizer(self) -> Any:
         return self.tokenizer
+
+    def generate(
+        self,
+        prompts: Sequence[Mapping[str, Any]],
+        params: SamplingParams,
+        lora_request: LoRARequest | None,
+        use_tqdm: bool,
+    ) -> list[RequestOutput]:
+        """Of one prompt, the log-probabilities of its own tokens alone."""
+        [ids] = [prompt["prompt_token_ids"] for prompt in prompts]
+        shift = 0.0 if lora_request is None or self.deaf else 0.5
+        scores = self.model(torch.tensor([ids])).logits[0].detach().log_softmax(-1)
+        said = [{token: Logprob(float(scores[place, token]) + shift)} for place, token in enumerate(ids[1:])]
+        return [RequestOutput("probe", [], None, True, [None, *said])]
 
     def write(self, ids: list[int], params: SamplingParams) -> tuple[str, list[int], str]:
         """Text, tokens and reason: up to the end token, a stop string (left out of the text), or the limit."""

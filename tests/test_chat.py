@@ -13,9 +13,10 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from stages.core import thinking
 from stages.core.records import Message
 from stages.engines import cpu
-from stages.models.chat import Chat, ChatError, end_of, open_chat
+from stages.models.chat import Chat, ChatError, open_chat
 from stages.models.conversation import IGNORED, Conversation, Encoded, examples, way
 
 pytest_plugins = ["tiny"]
@@ -249,7 +250,7 @@ def test_training_sees_the_tokens_that_the_engine_fed(tiny_llama: Path, monkeypa
     ],
 )
 def test_a_stop_string_ends_a_reply_after_its_thought_and_not_within(reply: str, text: str | None) -> None:
-    assert reply[: end_of(reply, ("\nObservation:", "\nAction:"))].rpartition("</think>")[2] == (
+    assert reply[: thinking.end(reply, ("\nObservation:", "\nAction:"))].rpartition("</think>")[2] == (
         reply if text is None else text
     )
 

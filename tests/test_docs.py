@@ -30,7 +30,9 @@ ELSEWHERE = {
     r"\./run test.*": "this is it",
     r"\./run exp --profile (cpu_study|agents|paper_7b)": "hours, or a GPU; the profiles are read by tests/test_commands.py",
     r"dvc exp run .*model\.source=Qwen/.*": "needs a model hub",
-    r"pip install .*": "needs a registry",
+    r"pip install .*": "needs a registry: tests/test_extras.py",
+    r"\./run setup": "makes the environment: tests/test_extras.py",
+    r"dvc repro panels@alfworld panels@webshop source": "fetches data and model",
     r"RAY_ADDRESS=.*": "a cluster: tests/test_ray_executor.py",
     r"vllm serve .*": "another server",
     r"python benchmarks/.*": "an otherwise idle machine: tests/test_benchmarks.py",
@@ -38,7 +40,7 @@ ELSEWHERE = {
     r"dvc exp run --queue .*|dvc queue .*": "tests/test_experiments.py",
     r"dvc remote add .*|dvc (push|pull)": "tests/test_remotes.py",
     r"python -m stages play --env webshop --site .*": "tests/test_play.py",
-    r"python -m stages profile (paper_14b|fsdp)": "changes params.yaml: tests/test_commands.py",
+    r"python -m stages profile (paper_7b|paper_14b|fsdp)": "changes params.yaml: tests/test_commands.py",
 }
 
 

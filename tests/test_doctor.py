@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from stages.commands.doctor import (
     RATE,
     UNKNOWN_TOKENS,
     Finding,
+    _gpu,
     episodes,
     examine,
     tokens_per_episode,
@@ -166,6 +168,27 @@ def test_what_does_not_fit_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stages.commands.doctor._available", lambda: 1e6)
     [memory] = found("memory", load())
     assert memory.level == "fault" and "0.0 GB free" in memory.text
+
+
+@pytest.mark.parametrize(
+    ("number", "gigabytes", "tensor_parallel", "level", "said"),
+    [
+        (1, 24, 1, "ok", "1 x H, 24 GB each"),
+        (1, 15, 1, "fault", "vLLM may take 13.5 GB, and needs 14.0 GB of weights and 0.9 GB for an episode"),
+        (2, 15, 2, "ok", "2 x H, 15 GB each"),
+        (1, 24, 2, "fault", "engine.vllm.tensor_parallel is 2"),
+    ],
+)
+def test_a_gpu_too_small_for_the_profile_is_a_fault(
+    monkeypatch: pytest.MonkeyPatch, number: int, gigabytes: int, tensor_parallel: int, level: str, said: str
+) -> None:
+    card = SimpleNamespace(name="H", total_memory=gigabytes * 10**9)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: number)
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda _: card)
+    vllm = settings(engine__vllm={"gpu_memory": 0.9, "tensor_parallel": tensor_parallel}).engine.vllm
+    finding = _gpu(14e9, 16384 * 57344, vllm)
+    assert finding.level == level and said in finding.text
 
 
 def test_every_episode_is_counted() -> None:

@@ -131,6 +131,7 @@ def test_unknown_keys_are_refused(change: dict[str, Any], key: str) -> None:
         ({"warmup__subsample__alfworld": 0}, "warmup.subsample.alfworld"),
         ({"warmup__warmup_ratio": 1}, "warmup.warmup_ratio"),
         ({"students__alfworld__quantize": "8bit"}, "students.alfworld.quantize"),
+        ({"students__webshop__lora__r": 513}, "students.webshop.lora.r"),
         ({"students__alfworld__schedule": "steps"}, "students.alfworld.schedule"),
         ({"agent__category": "known"}, "agent.category"),
         ({"agent__corrections": 2}, "agent.corrections"),

@@ -14,7 +14,14 @@ from typing import Any
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
@@ -53,12 +60,13 @@ _SIZES: dict[str, Any] = {
 }
 
 
-def save_model(folder: Path, config_class: Any, model_class: Any) -> Path:
-    """A model drawn from a fixed seed, in bf16 as the project keeps models, with its tokenizer."""
+def save_model(folder: Path, config_class: Any, model_class: Any, **sizes: int) -> Path:
+    """A model drawn from a fixed seed, in bf16 as the project keeps models, with its tokenizer; `sizes` are other ones than `_SIZES`."""
     tokenizer = make_tokenizer()
     eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
     torch.manual_seed(5)
-    config = config_class(vocab_size=len(tokenizer), eos_token_id=eos, pad_token_id=pad, bos_token_id=None, **_SIZES)
+    ids = {"eos_token_id": eos, "pad_token_id": pad, "bos_token_id": None}
+    config = config_class(vocab_size=len(tokenizer), **ids, **_SIZES | sizes)
     model = model_class(config)
     with torch.no_grad():
         letters = [n for n in range(eos) if len(w := tokenizer.decode([n])) and w.isascii() and w.isprintable()]
@@ -66,6 +74,17 @@ def save_model(folder: Path, config_class: Any, model_class: Any) -> Path:
         model.lm_head.weight[eos] *= 2
     model.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    return folder
+
+
+def save_adapter(base: Path, folder: Path, rank: int = 4) -> Path:
+    """A LoRA adapter of random weights for attention and MLP of every layer, saved as PEFT does; returns its folder."""
+    from peft import LoraConfig, get_peft_model  # which few tests need, and which takes seconds
+
+    torch.manual_seed(3)
+    targets = ["q_proj", "v_proj", "up_proj", "down_proj"]
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets, init_lora_weights=False)
+    get_peft_model(AutoModelForCausalLM.from_pretrained(base), config).save_pretrained(folder)
     return folder
 
 

@@ -21,7 +21,7 @@ from typing import Any
 from stages.cluster.ray import ADDRESS, RayFault, check_address, check_installed
 from stages.commands import profile
 from stages.core import plugins
-from stages.core.params import PARAMS, Cell, Settings, load
+from stages.core.params import PARAMS, Cell, Settings, Vllm, load
 from stages.engines.base import EngineFault
 from stages.engines.server import ServerEngine
 from stages.models.chat import CLOCK, Chat
@@ -186,7 +186,7 @@ def _engine(settings: Settings, size: Size) -> Iterator[Finding]:
             ("ok", "vLLM is installed") if installed else ("note", "vLLM is not installed: pip install '.[gpu]'")
         )
         yield Finding(level, "engine", text)
-        yield _gpu()
+        yield _gpu(weights, size.kv_bytes * engine.context, engine.vllm)
     if engine.kind == "server":
         yield from _server(settings)
 
@@ -218,13 +218,26 @@ def _server(settings: Settings) -> Iterator[Finding]:
         yield Finding("note", "students", text + ", ".join(missing))
 
 
-def _gpu() -> Finding:
+def _gpu(weights: float, episode: float, vllm: Vllm) -> Finding:
+    """Whether the cards that share the model hold it and one episode at full length, in bytes."""
     import torch
 
     if not torch.cuda.is_available():
         return Finding("note", "GPU", "none here; the study needs one")
-    card = torch.cuda.get_device_properties(0)
-    return Finding("ok", "GPU", f"{torch.cuda.device_count()} x {card.name}, {card.total_memory / GB:.0f} GB each")
+    card, count = torch.cuda.get_device_properties(0), torch.cuda.device_count()
+    text = f"{count} x {card.name}, {card.total_memory / GB:.0f} GB each"
+    if count < vllm.tensor_parallel:
+        return Finding("fault", "GPU", f"{text}; engine.vllm.tensor_parallel is {vllm.tensor_parallel}")
+    room = vllm.gpu_memory * vllm.tensor_parallel * card.total_memory
+    if room < weights + episode:
+        needed = f"{weights / GB:.1f} GB of weights and {episode / GB:.1f} GB for an episode of engine.context tokens"
+        return Finding(
+            "fault",
+            "GPU",
+            f"{text}, of which vLLM may take {room / GB:.1f} GB, and needs {needed}: take a smaller model or engine.context, "
+            "or raise engine.vllm.gpu_memory or tensor_parallel",
+        )
+    return Finding("ok", "GPU", text)
 
 
 def _training(settings: Settings) -> Iterator[Finding]:

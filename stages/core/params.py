@@ -86,7 +86,7 @@ class Axes(Section):
 
 
 class Lora(Section):
-    r: Positive
+    r: Annotated[int, Field(gt=0, le=512)]  # vLLM has room for no more
     alpha: Positive
     dropout: Annotated[float, Field(ge=0, lt=1)]
 

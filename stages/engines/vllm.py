@@ -2,24 +2,31 @@
 
 Prompts are the same token ids that the embedded engine makes and students are trained on, so an episode does not depend on the engine but
 for its arithmetic. Source: vLLM's documented `LLM`, and the `add_request` and `step` of its engine, through which a reply is handed out as
-soon as it is written while the others go on.
+soon as it is written while the others go on. Prompts go through its renderer, as vLLM will take no others.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import subprocess
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stages.core import thinking
 from stages.core.records import Message
+from stages.engines import probe
 from stages.engines.base import EngineFault, Reply
-from stages.models.chat import Chat, ChatError, end_of, template_of
+from stages.models.chat import Chat, ChatError, template_of
 from stages.models.conversation import Conversation
 from stages.models.manifest import model_folder
 
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # those that vLLM makes room for
+# A shell that waits for the end of the process that holds its input, however that ends, and then ends the processes named to it.
+_GUARD = 'read -r _; kill -9 "$@" 2>/dev/null'
 
 
 @dataclass
@@ -50,6 +57,8 @@ class VllmEngine:
         gpu_memory: float,
         tensor_parallel: int,
     ) -> None:
+        if adapter:
+            probe.check_base(model_folder(base), adapter)
         try:
             import vllm
             from vllm.lora.request import LoRARequest
@@ -77,6 +86,8 @@ class VllmEngine:
                 f"vLLM cannot load {base} with adapter {adapter}: {error}. When memory is short, lower engine.context or "
                 "engine.slots, or raise engine.vllm.gpu_memory or tensor_parallel"
             ) from error
+        self._core: Any = self._llm.llm_engine
+        weakref.finalize(self, _end, self._core.engine_core, _guard())
         try:
             self._chat = Chat(self._llm.get_tokenizer(), template_of(base / "identity.json"))
         except ChatError as error:
@@ -86,6 +97,8 @@ class VllmEngine:
         self._asked = 0
         self._waiting: dict[str, int] = {}  # request to session
         self._full: list[int] = []  # sessions whose prompt leaves no room for a reply
+        if adapter:
+            probe.prove(str(adapter), self._scores(None), self._scores(self._adapter))
 
     @property
     def slots(self) -> int:
@@ -118,8 +131,9 @@ class VllmEngine:
         self._asked += 1
         request = str(self._asked)
         self._waiting[request] = session
-        prompt = {"prompt_token_ids": list(state.ids)}
-        self._llm.llm_engine.add_request(request, prompt, sampling, lora_request=self._adapter)
+        with _blamed():
+            [prompt] = self._llm.renderer.render_cmpl([{"prompt_token_ids": list(state.ids)}])
+            self._core.add_request(request, prompt, sampling, lora_request=self._adapter)
 
     def poll(self) -> list[Reply]:
         if self._full:
@@ -128,11 +142,9 @@ class VllmEngine:
         if not self._waiting:
             raise RuntimeError("nothing was submitted: poll() would wait for ever")
         done: list[Any] = []
-        while not done:
-            try:
-                done = [output for output in self._llm.llm_engine.step() if output.finished]
-            except RuntimeError as error:
-                raise EngineFault(f"vLLM failed while it was writing replies: {error}") from error
+        with _blamed():
+            while not done:
+                done = [output for output in self._core.step() if output.finished]
         return [self._read(output) for output in done]
 
     def close(self, session: int) -> None:
@@ -140,24 +152,61 @@ class VllmEngine:
         given_up = [request for request, owner in self._waiting.items() if owner == session]
         for request in given_up:
             del self._waiting[request]
-            self._llm.llm_engine.abort_request([request])
+            self._core.abort_request([request])
         del self._sessions[session]
 
     def _read(self, output: Any) -> Reply:
         number = self._waiting.pop(output.request_id)
         state, written = self._sessions[number], output.outputs[0]
+        if written.finish_reason not in ("stop", "length"):
+            reason = f"vLLM gave a reply up: {written.finish_reason}"
+            return Reply(number, "", "fault", state.prompt_end, 0, 0, reason)
         text = self._chat.read(written.text)
-        end = end_of(text, self._stop)
+        end = thinking.end(text, self._stop)
         text = text[:end]
         state.answer(self._chat, text)
         return Reply(
             session=number,
             text=text,
-            finish="length" if written.finish_reason == "length" and end is None else "stop",
+            finish=written.finish_reason if end is None else "stop",
             prompt_tokens=state.prompt_end,
             computed_tokens=state.prompt_end - (output.num_cached_tokens or 0),
             reply_tokens=len(written.token_ids),
         )
+
+    def _scores(self, adapter: Any) -> list[float]:
+        """Log-probabilities of the probe's tokens, each after those before it, with or without the adapter."""
+        state = Conversation()
+        state.ask(self._chat, probe.PROMPT)
+        reading = self._vllm.SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=0)
+        with _blamed():
+            [output] = self._llm.generate(
+                [{"prompt_token_ids": state.ids}], reading, lora_request=adapter, use_tqdm=False
+            )
+        return [found[token].logprob for token, found in zip(state.ids[1:], output.prompt_logprobs[1:], strict=True)]
+
+
+@contextmanager
+def _blamed() -> Iterator[None]:
+    """Whatever vLLM raises at work is the engine's fault; its own errors have no other class in common than `Exception`."""
+    try:
+        yield
+    except Exception as error:
+        raise EngineFault(f"vLLM failed while it was writing replies: {type(error).__name__}: {error}") from error
+
+
+def _guard() -> subprocess.Popen[bytes]:
+    """vLLM computes in processes of its own, which would outlive this one when it is killed, and keep the GPU's memory."""
+    import psutil  # which vLLM requires
+
+    workers = [str(process.pid) for process in psutil.Process().children(recursive=True)]
+    return subprocess.Popen(["sh", "-c", _GUARD, "sh", *workers], stdin=subprocess.PIPE, start_new_session=True)
+
+
+def _end(core: Any, guard: subprocess.Popen[bytes]) -> None:
+    core.shutdown()
+    guard.kill()
+    guard.wait()
 
 
 def _room_for(adapter: Path) -> int:

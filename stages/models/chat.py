@@ -41,16 +41,6 @@ def common(a: Sequence[object], b: Sequence[object]) -> int:
     return next((place for place, (x, y) in pairs if x != y), min(len(a), len(b)))
 
 
-def end_of(reply: str, stops: Sequence[str]) -> int | None:
-    """Where a reply ends before one of the `stop` strings, if it does. In its thought they end nothing, nor right after it."""
-    before, closed, said = reply.partition(THOUGHT[1])
-    if not closed and before.lstrip().startswith(THOUGHT[0]):
-        return None
-    start = len(reply) - len(said.lstrip()) if closed else 0
-    places = [place for stop in stops if (place := reply.find(stop, start)) >= 0]
-    return min(places, default=None)
-
-
 def template_of(record: Path) -> dict[str, Any]:
     """The template's arguments as the record of a model says them (identity.json, source.json); none where it says nothing."""
     found = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}

