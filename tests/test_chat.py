@@ -243,7 +243,7 @@ def test_training_sees_the_tokens_that_the_engine_fed(tiny_llama: Path, monkeypa
     ("reply", "text"),
     [
         ("Action: look\nAction: fly", "Action: look"),
-        ("\nAction: look", ""),
+        ("\nAction: look", "\nAction: look"),
         ("<think>\nMaybe\nAction: fly\n</think>\n\nAction: look\nAction: fly", "\n\nAction: look"),
         ("Maybe\nAction: fly\n</think>\nAction: look", "\nAction: look"),
         ("<think>\nMaybe\nAction: fly\nObservation: x", None),

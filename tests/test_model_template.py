@@ -15,6 +15,7 @@ from stages import base as base_stage
 from stages import source as source_stage
 from stages.commands.doctor import Finding, examine
 from stages.core.params import Settings, SettingsError, load, parse
+from stages.models import manifest
 from stages.models.chat import ChatError, open_chat, template_of
 from stages.pretrained.obtain import obtain
 from stages.runner import study
@@ -63,7 +64,8 @@ def test_the_arguments_stand_in_the_records_and_reach_the_prompts(
     study_settings = settings(folder, {"enable_thinking": False})
     monkeypatch.chdir(tmp_path)
     Path("data/base/warmup").mkdir(parents=True)
-    monkeypatch.setattr(source_stage, "load", lambda: study_settings)
+    for module in (source_stage, manifest):
+        monkeypatch.setattr(module, "load", lambda: study_settings)
     assert "renders earlier turns anew each turn" in source_stage.run()
     base_stage.run()
     for record in (Path("data/base/source.json"), Path("data/base/model/identity.json")):
@@ -77,6 +79,7 @@ def test_the_arguments_stand_in_the_records_and_reach_the_prompts(
 
 
 def test_without_arguments_the_records_are_as_ever(tiny_qwen2: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
     identity, _ = obtain(str(tiny_qwen2), None, {}, tmp_path / "out", tmp_path)
     assert "template" not in identity
 

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import torch
 import trl
-from fake_server import chat as completion
 from fake_server import serving
 from fake_vllm import LLM, modules
 from talks import converse
@@ -153,7 +152,7 @@ def test_a_server_is_sent_the_template_arguments_and_only_where_there_are_any(tm
     assert told["chat_template_kwargs"] == {"enable_thinking": False}
 
 
-def test_engines_that_would_end_a_reply_in_its_thought_are_not_told_the_stop_strings(
+def test_vllm_which_would_end_a_reply_in_its_thought_is_not_told_the_stop_strings(
     tiny_qwen2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, module in modules().items():
@@ -163,13 +162,6 @@ def test_engines_that_would_end_a_reply_in_its_thought_are_not_told_the_stop_str
     engine.submit(engine.open(0), [Message("user", "Hi.")])
     [(_, sampling)] = LLM.last.llm_engine.requests.values()
     assert sampling.stop == []
-    with serving() as server:
-        server.script = [completion("\n\nAction: look\nAction: fly")]
-        engine = opened(server.url, folder, {}, ("\nAction:",))
-        engine.submit(engine.open(0), [Message("user", "Hi.")])
-        [reply] = engine.poll()
-    assert server.bodies[0]["stop"] is None
-    assert reply.text == "Action: look"
 
 
 def test_a_server_cannot_be_told_the_date(tmp_path: Path) -> None:
