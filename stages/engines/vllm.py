@@ -18,7 +18,7 @@ from typing import Any
 
 from stages.core import thinking
 from stages.core.records import Message
-from stages.engines import probe
+from stages.engines import proof
 from stages.engines.base import EngineFault, Reply
 from stages.models.chat import Chat, ChatError, template_of
 from stages.models.conversation import Conversation
@@ -58,7 +58,7 @@ class VllmEngine:
         tensor_parallel: int,
     ) -> None:
         if adapter:
-            probe.check_base(model_folder(base), adapter)
+            proof.check_base(model_folder(base), adapter)
         try:
             import vllm
             from vllm.lora.request import LoRARequest
@@ -98,7 +98,7 @@ class VllmEngine:
         self._waiting: dict[str, int] = {}  # request to session
         self._full: list[int] = []  # sessions whose prompt leaves no room for a reply
         if adapter:
-            probe.prove(str(adapter), self._scores(None), self._scores(self._adapter))
+            proof.prove(str(adapter), self._scores(None), self._scores(self._adapter))
 
     @property
     def slots(self) -> int:
@@ -177,7 +177,7 @@ class VllmEngine:
     def _scores(self, adapter: Any) -> list[float]:
         """Log-probabilities of the probe's tokens, each after those before it, with or without the adapter."""
         state = Conversation()
-        state.ask(self._chat, probe.PROMPT)
+        state.ask(self._chat, proof.PROMPT)
         reading = self._vllm.SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=0)
         with _blamed():
             [output] = self._llm.generate(
