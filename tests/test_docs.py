@@ -33,6 +33,7 @@ ELSEWHERE = {
     r"pip install .*": "needs a registry: tests/test_extras.py",
     r"\./run setup": "makes the environment: tests/test_extras.py",
     r"dvc repro panels@alfworld panels@webshop source": "fetches data and model",
+    r"MLFLOW_TRACKING_URI=.*": "a server of MLflow: tests/test_track_store.py",
     r"RAY_ADDRESS=.*": "a cluster: tests/test_ray_executor.py",
     r"vllm serve .*": "another server",
     r"python benchmarks/.*": "an otherwise idle machine: tests/test_benchmarks.py",
