@@ -214,7 +214,14 @@ def wait_until(true: Any, seconds: float) -> None:
 
 def test_its_server_plays_as_the_embedded_engine(study: Path, vllm_python: Path) -> None:
     with serving(vllm_python) as url:
-        server = {"url": url, "model": "base", "key_variable": "NO_SUCH_KEY", "timeout": 120, "retries": 1}
+        server = {
+            "url": url,
+            "model": "base",
+            "student": "{name}",
+            "key_variable": "NO_SUCH_KEY",
+            "timeout": 120,
+            "retries": 1,
+        }
         choose(kind="server", server=server)
         for command in COMMANDS:
             assert_alike(play(sys.executable, *command), command)
@@ -228,7 +235,7 @@ def serving(python: Path) -> Iterator[str]:
     command = [str(python), "-m", "vllm.entrypoints.openai.api_server", "--host", "127.0.0.1", "--port", str(port)]
     command += [
         "--model",
-        "data/base/model",
+        "model",
         "--served-model-name",
         "base",
         "--dtype",
