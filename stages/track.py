@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from stages.core.documents import read_curve, read_document
 from stages.core.params import load
 from stages.core.process import run_stage
+from stages.core.records import Episode
 from stages.tracking import runs, studies, traces, views
 from stages.tracking.lockfile import Lockfile, read_lockfile
 from stages.tracking.registry import Registered, register
@@ -35,13 +36,15 @@ METRICS = Path("metrics")
 
 @dataclass(frozen=True)
 class Inputs:
-    """All that is recorded, read and checked before the store is opened. `sample` are the tasks whose episodes become traces, by cell."""
+    """All that is recorded, read and checked before the store is opened. `played` are the
+    episodes of each system on the reported panel, by its name; `sample` the tasks whose episodes become traces, by cell."""
 
     settings: dict[str, Any]
     lock: Lockfile
     contenders: list[Contender]
     contrasts: list[dict[str, Any]]
     funnel: list[dict[str, Any]]
+    played: dict[str, list[Episode]]
     sample: dict[str, list[str]]
 
 
@@ -87,9 +90,9 @@ def read_inputs() -> Inputs:
         read_curve(student.student_folder / CURVE)
     for contender in contenders:
         lock.output_md5(f"{EVALS}/{contender.name}")
-        traces.episodes(contender)
-    sample = traces.sample(contenders, settings.track.traces)
-    return Inputs(settings.model_dump(mode="json"), lock, contenders, contrasts, funnel, sample)
+    played = {contender.name: traces.episodes(contender) for contender in contenders}
+    sample = {c.cell: traces.sample(played[c.name], settings.track.traces) for c in contenders if c.system == "base"}
+    return Inputs(settings.model_dump(mode="json"), lock, contenders, contrasts, funnel, played, sample)
 
 
 def record(store: Store, inputs: Inputs, experiment: str) -> Recorded:
@@ -124,7 +127,7 @@ def record_system(store: Store, inputs: Inputs, contender: Contender, study: str
     runs.join_study(store, run, study)
     wanted = inputs.sample.get(contender.cell, [])[int(run.data.tags.get(runs.TRACES, 0)) :]
     if wanted:
-        by_task = {episode.task_id: episode for episode in traces.episodes(contender)}
+        by_task = {episode.task_id: episode for episode in inputs.played[contender.name]}
         traces.write_traces(store, run, [by_task[task] for task in wanted], int(contender.reported.get("shots", 0)))
         store.client.set_tag(run.info.run_id, runs.TRACES, str(len(inputs.sample[contender.cell])))
     if known is None:

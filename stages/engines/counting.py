@@ -7,6 +7,7 @@ from pathlib import Path
 
 from stages.core.records import Message
 from stages.engines.base import EngineFault
+from stages.models.chat import ChatError, open_chat
 from stages.models.hub import ModelError
 
 
@@ -17,8 +18,6 @@ class Counter:
     """
 
     def __init__(self, folder: Path | None) -> None:
-        from stages.models.chat import ChatError, open_chat  # takes seconds to open, and most servers count
-
         try:
             if folder is None:
                 raise ChatError("no folder of the base model is given")

@@ -1,4 +1,4 @@
-"""The engine that the settings name, by its kind. Each is imported only when it is asked for: a server's needs no torch here."""
+"""The engine that the settings name, by its kind. Each is imported only when it is asked for."""
 
 from __future__ import annotations
 

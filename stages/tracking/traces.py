@@ -39,16 +39,12 @@ from stages.tracking.study import EVALS, Contender
 _PREVIEW = 1000  # characters
 
 
-def sample(contenders: Sequence[Contender], number: int) -> dict[str, list[str]]:
-    """The ids of the tasks to show of each cell, by `Contender.cell`. Raises `RecordError`."""
-    found: dict[str, list[str]] = {}
-    for contender in contenders:
-        if contender.system == "base":
-            ranked: tuple[list[Episode], ...] = ([], [], [])  # failures, successes, and what says nothing of the agent
-            for episode in episodes(contender):
-                ranked[2 if episode.machine_failure else episode.success].append(episode)
-            found[contender.cell] = [e.task_id for rank in ranked for e in _in_turn(rank)][:number]
-    return found
+def sample(base: Sequence[Episode], number: int) -> list[str]:
+    """The ids of the tasks to show, by what the base agent made of them."""
+    ranked: tuple[list[Episode], ...] = ([], [], [])  # failures, successes, and what says nothing of the agent
+    for episode in base:
+        ranked[2 if episode.machine_failure else episode.success].append(episode)
+    return [e.task_id for rank in ranked for e in _in_turn(rank)][:number]
 
 
 def episodes(contender: Contender) -> list[Episode]:
