@@ -35,7 +35,7 @@ SIZES = {"warmup": 1, "train": 3, "dev": 2, "test": 2, "test_seen": 2}
 
 
 def settings(folder: Path | None, **changes: Any) -> AlfworldPanels:
-    values = {"data_dir": folder and str(folder), "train": 3, "dev": 2, "warmup": 1, "counts": COUNTS, "sha256": None}
+    values = {"data_dir": folder and str(folder), "train": 3, "dev": 2, "warmup": 1, "counts": COUNTS}
     official = OfficialAlfworld.model_validate(values | changes)
     return AlfworldPanels(source="official", seed=4, sizes={}, official=official)
 
@@ -310,7 +310,7 @@ def many() -> dict[str, list[OfficialGame]]:
 
 def official(**changes: int) -> OfficialAlfworld:
     return OfficialAlfworld.model_validate(
-        {"data_dir": None, "train": 1200, "dev": 120, "warmup": 0, "counts": None, "sha256": None} | changes
+        {"data_dir": None, "train": 1200, "dev": 120, "warmup": 0, "counts": None} | changes
     )
 
 

@@ -38,6 +38,7 @@ ELSEWHERE = {
     r"vllm serve .*": "another server",
     r"python benchmarks/.*": "an otherwise idle machine: tests/test_benchmarks.py",
     r"dvc repro -f panels@alfworld demos@alfworld": "official games: tests/test_paper_study.py",
+    r"python -m stages fetch .* --(download|from) ?.*": "a network, or the official data: tests/test_fetch.py",
     r"dvc exp run --queue .*|dvc queue .*": "tests/test_experiments.py",
     r"dvc remote add .*|dvc (push|pull)": "tests/test_remotes.py",
     r"python -m stages play --env webshop --site .*": "tests/test_play.py",

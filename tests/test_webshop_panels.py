@@ -157,7 +157,7 @@ def test_official_data_that_are_not_there_are_an_error(tmp_path: Path, monkeypat
     from stages.panelling.webshop import panels
 
     monkeypatch.setattr(panels, "SpacyNouns", lambda: ListedNouns(NOUNS))
-    with pytest.raises(PanelError, match=r"items_shuffle_1000\.json: can't be read"):
+    with pytest.raises(PanelError, match=r"lacks items_shuffle_1000\.json, .*python -m stages fetch webshop"):
         build_panels(settings(source="official", data_dir=str(tmp_path)), tmp_path / "p")
     with pytest.raises(PanelError, match="1000 products, or 0 for all; found 77"):
         build_panels(settings(source="official", data_dir=str(tmp_path), products=77), tmp_path / "p")

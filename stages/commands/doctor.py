@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.cluster.ray import ADDRESS, RayFault, check_address, check_installed
-from stages.commands import profile
+from stages.commands import fetch, profile
 from stages.core import plugins
 from stages.core.params import PARAMS, Cell, Settings, Vllm, load
 from stages.engines.base import EngineFault
@@ -83,19 +83,19 @@ def add_parser(commands: Any) -> None:
 def run(args: Namespace) -> int:
     """Print a line for each finding; 1 when one of them is a fault."""
     over = profile.PROFILES / f"{args.profile}.yaml" if args.profile else None
-    findings = list(examine(profile.settings_with(PARAMS, over) if over else load(), args.rate))
+    findings = list(examine(profile.settings_with(PARAMS, over) if over else load(), args.rate, args.profile))
     width = max(len(finding.about) for finding in findings)
     for finding in findings:
         print(f"{finding.level:<6}{finding.about:<{width + 2}}{finding.text}")
     return 1 if any(finding.level == "fault" for finding in findings) else 0
 
 
-def examine(settings: Settings, rate: float | None) -> Iterator[Finding]:
+def examine(settings: Settings, rate: float | None, profile_name: str | None = None) -> Iterator[Finding]:
     """All findings, in the order of the pipeline. `rate` is what the engine is taken to compute, in tokens a second (None: what the last
-    run of the embedded engine did, else `RATE`)."""
+    run of the embedded engine did, else `RATE`); `profile_name` is the profile that the settings have over params.yaml."""
     yield Finding("ok", "settings", f"{len(settings.axes.cell)} cells, {len(settings.axes.seed)} training seed(s)")
     for env in settings.axes.envs:
-        yield from _environment(env, settings)
+        yield from _environment(env, settings, profile_name)
     size, finding = _model(settings)
     yield finding
     if finding.level == "ok":
@@ -107,7 +107,7 @@ def examine(settings: Settings, rate: float | None) -> Iterator[Finding]:
     yield from _cost(settings, rate)
 
 
-def _environment(env: str, settings: Settings) -> Iterator[Finding]:
+def _environment(env: str, settings: Settings, profile_name: str | None) -> Iterator[Finding]:
     spec = plugins.environment(env)
     try:
         plugins.check_environment(env)
@@ -115,6 +115,11 @@ def _environment(env: str, settings: Settings) -> Iterator[Finding]:
         yield Finding("fault", spec.title, str(error))
     for level, text in settings.panels[env].inspect():
         yield Finding(level, spec.title, text)
+    official = env in fetch.RELEASES and settings.panels[env].source == "official"
+    if official and fetch.release_of(env, settings).lacking():
+        yield Finding(
+            "note", spec.title, f"the official data: `{fetch.command(env, profile_name)}` says where to get them"
+        )
 
 
 def _model(settings: Settings) -> tuple[Size, Finding]:

@@ -2,6 +2,7 @@
 
 python -m stages profile cpu_study   merge profiles/cpu_study.yaml into params.yaml
 python -m stages doctor              what the study needs and costs, and whether it is there
+python -m stages fetch webshop       a benchmark's official data: what they are, downloaded, or taken from what lies here
 python -m stages verify              hash every output again and hold it against dvc.lock
 python -m stages shop                a WebShop site with the test panel's goals, on 127.0.0.1:3000
 python -m stages play                a task played by oneself, or by an agent while one watches
@@ -18,10 +19,10 @@ import argparse
 import os
 import sys
 
-from stages.commands import compare, doctor, play, profile, shop, show, ui, verify
+from stages.commands import compare, doctor, fetch, play, profile, shop, show, ui, verify
 from stages.core.process import Fault, check_root, hush_libraries
 
-COMMANDS = (profile, doctor, verify, shop, compare, ui, play, show)
+COMMANDS = (profile, doctor, fetch, verify, shop, compare, ui, play, show)
 
 
 def main() -> int:

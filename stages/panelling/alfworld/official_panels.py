@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -14,15 +13,14 @@ from types import MappingProxyType
 from stages.envs.base import Task
 from stages.envs.panel import PanelError, cut, write_panels
 from stages.panelling import STUDY
+from stages.panelling.alfworld import release
 from stages.panelling.alfworld.checks import start_games
 from stages.panelling.alfworld.official import SPLITS, Drawn, OfficialGame, draw, find_root, read_games
 from stages.panelling.alfworld.settings import AlfworldPanels, OfficialAlfworld
-from stages.panelling.download import DownloadError, fetch, pin, unpack
+from stages.panelling.archives import unpack
+from stages.panelling.download import fetch
+from stages.panelling.release import ReleaseError
 
-ARCHIVE = "https://github.com/alfworld/alfworld/releases/download/0.4.0/json_2.1.2_tw-pddl.zip"
-"""alfworld's own address of the text games (`alfworld-download`); its inner folder is named json_2.1.1."""
-
-_MEMBERS = re.compile(rf"(json_2\.1\.\d+/)?({'|'.join(SPLITS)})/[^/]+/[^/]+/game\.tw-pddl")
 _GAMES = "games"
 
 
@@ -62,24 +60,16 @@ def _games_folder(settings: OfficialAlfworld, downloads: Path) -> Iterator[tuple
     if settings.data_dir is not None:
         yield Path(settings.data_dir), {}
         return
-    archive = downloads / ARCHIVE.rsplit("/", 1)[-1]
     downloads.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=downloads, prefix=".alfworld.") as folder:
         try:
-            sha256 = fetch(ARCHIVE, archive, settings.sha256)
-            unpack(archive, Path(folder), _MEMBERS)
-            pinned = pin(archive, sha256)
-        except DownloadError as error:
+            archive = fetch(release.ARCHIVE, downloads)
+            unpack(archive, Path(folder), release.GAMES)
+        except ReleaseError as error:
             raise PanelError(
                 f"{error}. Games from elsewhere are taken too: panels.alfworld.official.data_dir"
             ) from error
-        if pinned and settings.sha256 is None:
-            print(
-                f"{archive.name}: SHA-256 {sha256}, kept beside it for later fetches to agree with; write it into "
-                "params.yaml (panels.alfworld.official.sha256)",
-                flush=True,
-            )
-        yield Path(folder), {archive.name: sha256}
+        yield Path(folder), {archive.name: release.ARCHIVE.sha256}
 
 
 def _copied(root: Path, out: Path, panel: str, games: Sequence[OfficialGame]) -> list[Task]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from stages.core.files import CACHE
 from stages.core.sections import Count, Level, PanelSettings, Positive, Section, filled
 from stages.envs.panel import PanelError
 
@@ -26,7 +25,6 @@ class OfficialAlfworld(Section):
     dev: Positive
     warmup: Count
     counts: AlfworldCounts | None
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None
 
 
 class AlfworldPanels(PanelSettings):
@@ -59,13 +57,13 @@ class AlfworldPanels(PanelSettings):
         if self.source == "generated":
             return [("ok", "games are generated; their scores are no benchmark numbers")]
         from stages.panelling.alfworld.official import draw, find_root, read_games
-        from stages.panelling.alfworld.official_panels import ARCHIVE
+        from stages.panelling.alfworld.release import ARCHIVE, DOWNLOADS
 
         if self.official.data_dir is None:
-            archive = CACHE / "downloads" / Path(ARCHIVE).name
+            archive = DOWNLOADS / ARCHIVE.name
             if archive.is_file():
                 return [("ok", f"the release archive is here: {archive}")]
-            return [("note", f"the release archive will be downloaded from {ARCHIVE}")]
+            return [("note", f"the panels stage will download the release archive from {ARCHIVE.url}")]
         try:
             root = find_root(Path(self.official.data_dir))
             games = read_games(root, self.official.counts.model_dump() if self.official.counts else None)

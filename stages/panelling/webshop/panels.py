@@ -17,7 +17,8 @@ from stages.panelling import STUDY
 from stages.panelling.webshop.generator import generate
 from stages.panelling.webshop.goals import SPLITS, human_goals, synthetic_goals
 from stages.panelling.webshop.nouns import ListedNouns, NounError, SpacyNouns
-from stages.panelling.webshop.official import OfficialData, OfficialError, read_official
+from stages.panelling.webshop.official import FILES, OfficialData, OfficialError, read_official
+from stages.panelling.webshop.release import unfit
 from stages.panelling.webshop.settings import WebshopPanels
 from stages.panelling.webshop.vocabulary import NOUNS
 
@@ -72,6 +73,8 @@ def read_data(settings: WebshopPanels) -> OfficialData:
             raise PanelError(
                 f"panels.webshop.products: official data come with 1000 products, or 0 for all; found {settings.products}"
             )
+        if wrong := unfit(Path(settings.data_dir), FILES[products]):
+            raise PanelError(f"{'; '.join(wrong)}. `python -m stages fetch webshop` gets the files")
         return read_official(
             Path(settings.data_dir),
             products="1000" if products == "1000" else "all",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-from pathlib import Path
 from typing import Literal
 
 from pydantic import model_validator
@@ -36,15 +35,12 @@ class WebshopPanels(PanelSettings):
         """Whether the official files are here, and what reads the nouns of their titles."""
         if self.source == "generated" or self.data_dir is None:
             return [("ok", "the shop is generated; its scores are no benchmark numbers")]
-        from stages.panelling.webshop.official import FILES
+        from stages.panelling.webshop.release import WebshopRelease
 
-        folder, found = Path(self.data_dir), list[tuple[Level, str]]()
-        missing = [name for name in FILES["1000" if self.products else "all"] if not (folder / name).is_file()]
-        if missing:
-            where = "the download links stand in the README of WebShop's repository, princeton-nlp/WebShop"
-            found.append(("fault", f"{folder} lacks {', '.join(missing)}: {where}"))
-        else:
-            found.append(("ok", f"official files in {folder}"))
+        release = WebshopRelease(self)
+        found: list[tuple[Level, str]] = [("fault", line) for line in release.lacking()]
+        if not found:
+            found.append(("ok", f"official files in {release.folder}"))
         if importlib.util.find_spec("spacy") is None:
             found.append(("fault", "official titles need spaCy for their nouns: pip install spacy"))
         return found

@@ -1,0 +1,382 @@
+"""`python -m stages fetch`: official data described, downloaded from a real server, and taken from what lies here already."""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+import tarfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from official_games import alter, goals, write_official
+from origin import Origin
+from structure import ROOT
+from test_archives import zipped
+
+from stages.commands import main as command
+from stages.envs.panel import PanelError, load_panel
+from stages.panelling.alfworld import official_panels
+from stages.panelling.alfworld import release as games_release
+from stages.panelling.alfworld.settings import AlfworldPanels, OfficialAlfworld
+from stages.panelling.webshop import release as shop_release
+
+pytest_plugins = ["origin"]
+
+ARCHIVE = ".cache/downloads/json_2.1.2_tw-pddl.zip"
+SMALL = ("items_shuffle_1000.json", "items_ins_v2_1000.json", "items_human_ins.json")
+COUNTS = {"train": 2, "valid_seen": 1, "valid_unseen": 1}
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A project without data."""
+    for file in ("params.yaml", "dvc.yaml"):
+        shutil.copy(ROOT / file, tmp_path)
+    shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def shop(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
+    """Files under WebShop's names, published at the origin with their sizes and hashes."""
+    contents = {
+        name: json.dumps([{"asin": name}] if "shuffle" in name else {name: {}}).encode() + b" " * n + b"\n"
+        for n, name in enumerate(piece.name for piece in shop_release.PIECES)
+    }
+    monkeypatch.setattr(shop_release, "PIECES", tuple(origin.publish(name, data) for name, data in contents.items()))
+    return contents
+
+
+@pytest.fixture
+def games(origin: Origin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A tree of games as alfworld's archive has it, which is published at the origin; the settings ask for as many."""
+    put = goals("put", 4)
+    splits = {"train": {put[0]: 1, put[3]: 1}, "valid_seen": {put[1]: 1}, "valid_unseen": {put[2]: 1}}
+    root = write_official(tmp_path / "mine" / "json_2.1.1", splits)
+    packed = pack(root.parent, tmp_path / "mine.zip").read_bytes()
+    monkeypatch.setattr(games_release, "ARCHIVE", origin.publish("json_2.1.2_tw-pddl.zip", packed))
+    setting("alfworld", official__counts=COUNTS)
+    return root.parent
+
+
+def pack(folder: Path, archive: Path) -> Path:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return zipped(archive, {path.relative_to(folder).as_posix(): path.read_bytes() for path in files})
+
+
+def setting(env: str, **changes: Any) -> None:
+    """Change settings below panels.<env>; `a__b=1` changes `a.b`."""
+    values = yaml.safe_load(Path("params.yaml").read_text())
+    for key, value in changes.items():
+        section = values["panels"][env]
+        *parents, last = key.split("__")
+        for parent in parents:
+            section = section[parent]
+        section[last] = value
+    Path("params.yaml").write_text(yaml.safe_dump(values))
+
+
+@pytest.fixture
+def fetch(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Run the command; its exit code and what it said, outputs and fault together."""
+
+    def run(*args: object) -> tuple[int, str]:
+        monkeypatch.setattr("sys.argv", ["stages", "fetch", *map(str, args)])
+        monkeypatch.setattr("time.sleep", lambda _: None)
+        code = command.main()
+        said, fault = capfd.readouterr()
+        return code, said + fault
+
+    return run
+
+
+def written(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()} if folder.is_dir() else {}
+
+
+# What is needed
+
+
+def test_without_more_it_says_what_is_needed_and_what_is_missing(fetch: Any) -> None:
+    code, said = fetch("webshop")
+    assert code == 0 and not Path("webshop_data").exists()
+    for name in SMALL:
+        [piece] = [piece for piece in shop_release.PIECES if piece.name == name]
+        assert f"{name}: {piece.size:,} bytes, SHA-256 {piece.sha256}\n    https://drive.google.com/uc?id=" in said
+    assert "MIT" in said and "9.8 MB" in said and f"lacking: webshop_data lacks {', '.join(SMALL)}" in said
+    assert "python -m stages fetch webshop --download" in said and "items_shuffle.json" not in said
+
+
+def test_a_profile_says_which_files_and_where(fetch: Any) -> None:
+    code, said = fetch("webshop", "--profile", "paper_7b")
+    assert code == 0 and "items_shuffle.json: 5,479,720,229 bytes" in said and "5,671.2 MB" in said
+    assert "python -m stages fetch webshop --profile paper_7b --from PATH" in said
+    code, said = fetch("alfworld", "--profile", "paper_7b")
+    assert code == 0 and f"lacking: {ARCHIVE}: missing" in said and "releases/download/0.4.0/" in said
+
+
+def test_every_file_that_the_reader_asks_for_is_published() -> None:
+    assert {piece.name for piece in shop_release.PIECES} == {n for names in shop_release.FILES.values() for n in names}
+    assert len({piece.size for piece in shop_release.PIECES}) == len({piece.url for piece in shop_release.PIECES}) == 5
+
+
+# WebShop
+
+
+def test_the_shops_files_are_downloaded_and_a_broken_one_goes_on(
+    fetch: Any, shop: dict[str, bytes], origin: Origin
+) -> None:
+    setting("webshop", data_dir="here")
+    origin.cuts = [10, *[0] * 9]
+    code, said = fetch("webshop", "--download")
+    assert code == 1 and "can't be fetched (the connection was closed early); 10 of" in said
+    assert sorted(written(Path("here"))) == ["items_shuffle_1000.json.part", "items_shuffle_1000.json.part.of"]
+    origin.cuts, origin.asked = [], []
+    code, said = fetch("webshop", "--download")
+    assert (code, written(Path("here"))) == (0, {name: shop[name] for name in SMALL})
+    assert origin.asked == ["bytes=10-", None, None] and "still lacking" not in said
+    code, said = fetch("webshop")
+    assert code == 0 and "It is here" in said
+    assert fetch("webshop", "--from", "here")[0] == 0
+    assert len(origin.asked) == 3
+
+
+def test_google_drives_page_in_place_of_a_file_says_what_to_do_by_hand(
+    fetch: Any, shop: dict[str, bytes], origin: Origin
+) -> None:
+    origin.kind = "text/html"
+    code, said = fetch("webshop", "--download")
+    assert code == 1 and "a page of HTML came in the file's place, as Google Drive sends one" in said
+    assert (
+        f"by hand from {origin.url('items_shuffle_1000.json')}.html and name it to `python -m stages fetch` with --from"
+        in said
+    )
+    assert written(Path("webshop_data")) == {} and said.count("\n") == 1
+
+
+@pytest.mark.parametrize("form", ["folder", "checkout", "zip", "tar", "files"])
+def test_the_shops_files_are_taken_from_what_lies_here(
+    fetch: Any, shop: dict[str, bytes], tmp_path: Path, form: str
+) -> None:
+    mine = tmp_path / "mine" / ("data" if form == "checkout" else "")
+    mine.mkdir(parents=True)
+    for name in SMALL:
+        (mine / name).write_bytes(shop[name])
+    (mine / "other.json").write_text("{}")
+    source = [tmp_path / "mine"]
+    if form == "zip":
+        source = [pack(mine, tmp_path / "data.zip")]
+    if form == "tar":
+        with tarfile.open(tmp_path / "data.tar.gz", "w:gz") as tar:
+            tar.add(mine, "raw/data")
+        source = [tmp_path / "data.tar.gz"]
+    if form == "files":
+        source = [mine / name for name in SMALL]
+    code, said = fetch("webshop", "--from", *source)
+    assert (code, written(Path("webshop_data"))) == (0, {name: shop[name] for name in SMALL})
+    assert said.count("SHA-256 as published; set panels.webshop.data_dir to webshop_data") == 3
+    assert (mine / SMALL[0]).exists()
+
+
+def test_what_is_still_lacking_is_said(fetch: Any, shop: dict[str, bytes], tmp_path: Path) -> None:
+    (tmp_path / SMALL[0]).write_bytes(shop[SMALL[0]])
+    code, said = fetch("webshop", "--from", tmp_path / SMALL[0])
+    assert code == 1 and f"still lacking: webshop_data lacks {SMALL[1]}, {SMALL[2]}" in said
+    assert list(written(Path("webshop_data"))) == [SMALL[0]]
+
+
+def bad_files(shop: dict[str, bytes]) -> dict[str, tuple[bytes, str]]:
+    small = shop["items_shuffle_1000.json"]
+    return {
+        "half": (small[:5], f"{len(small):,} bytes expected, 5 found: half a download"),
+        "goals": (
+            shop["items_human_ins.json"],
+            "by its size this is items_human_ins.json, not items_shuffle_1000.json",
+        ),
+        "large": (shop["items_shuffle.json"], "by its size this is items_shuffle.json, not items_shuffle_1000.json"),
+        "page": (b"\n<!doctype html><title>Virus scan warning</title>" * 99, "a page of HTML under the name of"),
+        "longer": (small + small, "not the file of the release"),
+        "altered": (small.replace(b"asin", b"nisa"), "SHA-256"),
+    }
+
+
+@pytest.mark.parametrize("form", ["folder", "zip"])
+@pytest.mark.parametrize("fault", ["half", "goals", "large", "page", "longer", "altered"])
+def test_another_file_under_an_official_name_is_refused_in_one_line(
+    fetch: Any, shop: dict[str, bytes], tmp_path: Path, fault: str, form: str
+) -> None:
+    content, reason = bad_files(shop)[fault]
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / SMALL[0]).write_bytes(content)
+    source = mine if form == "folder" else pack(mine, tmp_path / "data.zip")
+    code, said = fetch("webshop", "--from", source)
+    assert code == 1 and said.count("\n") == 1 and SMALL[0] in said and written(Path("webshop_data")) == {}
+    assert reason in said if form == "folder" or fault == "altered" else "bytes expected" in said
+
+
+def test_a_broken_file_in_the_settings_folder_is_named_and_left(
+    fetch: Any, shop: dict[str, bytes], tmp_path: Path
+) -> None:
+    for folder in ("mine", "webshop_data"):
+        Path(folder).mkdir()
+        for name in SMALL:
+            Path(folder, name).write_bytes(shop[name])
+    broken = Path("webshop_data", SMALL[2])
+    broken.write_bytes(shop[SMALL[2]][:-5])
+    for way in (("--download",), ("--from", "mine")):
+        code, said = fetch("webshop", *way)
+        assert code == 1 and f"{broken}: " in said and "half a download. Delete it or move it away" in said
+    assert broken.read_bytes() == shop[SMALL[2]][:-5]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"<html>", "begins as a page of HTML"), (b"PK\x03\x04", "no whole archive"), (b"{}", "neither a folder, nor")],
+)
+def test_what_holds_no_data_is_named(
+    fetch: Any, shop: dict[str, bytes], tmp_path: Path, content: bytes, reason: str
+) -> None:
+    (tmp_path / "data").write_bytes(content)
+    code, said = fetch("webshop", "--from", tmp_path / "data")
+    assert code == 1 and reason in said and said.count("\n") == 1
+    (tmp_path / "mine").mkdir()
+    code, said = fetch("webshop", "--from", tmp_path / "mine", zipped(tmp_path / "empty.zip", {"readme": b""}))
+    assert code == 1 and f"none of {', '.join(SMALL)} in it" in said
+    code, said = fetch("webshop", "--from", tmp_path / "nowhere")
+    assert code == 1 and "nowhere: no such file or folder" in said
+
+
+def test_a_full_disk_leaves_nothing(
+    fetch: Any, shop: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / SMALL[0]).write_bytes(shop[SMALL[0]])
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("stages.core.files.os.replace", full)
+    code, said = fetch("webshop", "--from", tmp_path / SMALL[0])
+    assert code == 1 and f"webshop_data/{SMALL[0]}: the disk is full; nothing was left of it" in said
+
+
+# ALFWorld
+
+
+def test_the_release_archive_is_downloaded_to_where_the_panels_stage_looks(
+    fetch: Any, games: Path, origin: Origin
+) -> None:
+    code, said = fetch("alfworld", "--download")
+    assert code == 0 and f"{ARCHIVE}: " in said and Path(ARCHIVE).read_bytes() == Path("mine.zip").read_bytes()
+    build("out")
+    assert len(load_panel(Path("out"), "test")[0]) == 1
+    assert f'"{Path(ARCHIVE).name}": "{games_release.ARCHIVE.sha256}"' in Path("out/panels.json").read_text()
+    assert len(origin.asked) == 1
+
+
+def test_the_panels_stage_downloads_the_archive_by_itself(games: Path, origin: Origin) -> None:
+    build("out")
+    assert origin.asked == [None] and Path(ARCHIVE).is_file()
+    assert sorted(path.name for path in Path(ARCHIVE).parent.iterdir()) == [Path(ARCHIVE).name]
+
+
+def test_panels_are_not_built_from_a_damaged_archive(games: Path) -> None:
+    Path(ARCHIVE).parent.mkdir(parents=True)
+    Path(ARCHIVE).write_bytes(Path("mine.zip").read_bytes()[:5000])
+    with pytest.raises(PanelError, match=r"half a download. Delete it.*panels\.alfworld\.official\.data_dir"):
+        build("out")
+    assert not Path("out").exists()
+
+
+def build(out: str) -> None:
+    values = {"data_dir": None, "train": 1, "dev": 1, "warmup": 0, "counts": COUNTS}
+    panels = AlfworldPanels(source="official", seed=1, sizes={}, official=OfficialAlfworld.model_validate(values))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(official_panels, "start_games", lambda *_: None)
+        official_panels.build_panels(panels, Path(out), Path("cache"), Path(".cache/downloads"))
+
+
+def test_an_archive_that_lies_here_is_taken_for_the_panels_stage(fetch: Any, games: Path, origin: Origin) -> None:
+    code, said = fetch("alfworld", "--from", "mine.zip")
+    assert code == 0 and f"{ARCHIVE}: the release archive" in said
+    assert Path(ARCHIVE).read_bytes() == Path("mine.zip").read_bytes() and origin.asked == []
+
+
+@pytest.mark.parametrize("form", ["folder", "zip", "download"])
+def test_games_go_to_the_settings_folder_and_are_counted(fetch: Any, games: Path, form: str) -> None:
+    (games / "json_2.1.1" / "train" / "readme.txt").write_text("no game")
+    setting("alfworld", official__data_dir="games")
+    way = {"folder": ["--from", games], "zip": ["--from", pack(games, Path("other.zip"))], "download": ["--download"]}[
+        form
+    ]
+    code, said = fetch("alfworld", *way)
+    assert code == 0 and said.endswith("games: 2 train games, 1 valid_seen games, 1 valid_unseen games\n")
+    copied, mine = (
+        {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("game.tw-pddl")}
+        for root in (Path("games"), games / "json_2.1.1")
+    )
+    assert copied == mine and len(copied) == 4 and not list(Path("games").rglob("readme.txt"))
+    assert fetch("alfworld", "--from", "games")[0] == 0
+    code, said = fetch("alfworld", "--from", games)
+    assert code == 1 and "games: in use; games are put into a fresh folder only" in said
+
+
+def test_games_without_a_folder_in_the_settings_say_what_to_set(fetch: Any, games: Path) -> None:
+    code, said = fetch("alfworld", "--from", games)
+    assert code == 0 and "set panels.alfworld.official.data_dir to alfworld_data" in said
+    assert len(list(Path("alfworld_data").rglob("game.tw-pddl"))) == 4
+
+
+@pytest.mark.parametrize("form", ["folder", "zip"])
+def test_counts_that_do_not_agree_are_one_line(fetch: Any, games: Path, form: str) -> None:
+    setting(
+        "alfworld", official__data_dir="games", official__counts={"train": 3553, "valid_seen": 140, "valid_unseen": 134}
+    )
+    source = games if form == "folder" else pack(games, Path("other.zip"))
+    code, said = fetch("alfworld", "--from", source)
+    assert code == 1 and said.count("\n") == 1 and str(source) in said
+    assert "3,553 train games expected, 2 found; 140 valid_seen games expected, 1 found" in said
+    assert not Path("games").exists()
+
+
+def test_games_that_cannot_be_used_are_one_line(fetch: Any, games: Path) -> None:
+    alter(next(games.rglob("game.tw-pddl")), solvable=None)
+    code, said = fetch("alfworld", "--from", games)
+    assert code == 1 and said.count("\n") == 1 and "no `solvable` in it" in said and not Path("alfworld_data").exists()
+
+
+def test_an_archive_without_the_games_says_which_has_them(fetch: Any, games: Path) -> None:
+    archive = zipped(Path("json_2.1.1_json.zip"), {"json_2.1.1/train/goal/trial/traj_data.json": b"{}"})
+    code, said = fetch("alfworld", "--from", archive)
+    assert (
+        code == 1 and "so no games; of the releases json_2.1.2_tw-pddl.zip holds them" in said and said.count("\n") == 1
+    )
+    assert not Path("alfworld_data").exists()
+
+
+def test_half_an_archive_and_folders_without_games_are_one_line(fetch: Any, games: Path, tmp_path: Path) -> None:
+    Path("half.zip").write_bytes(Path("mine.zip").read_bytes()[:5000])
+    (tmp_path / "empty").mkdir()
+    Path("page.zip").write_text("<html>")
+    for source, reason in (
+        (["half.zip"], "no whole archive"),
+        (["empty"], "expected the folders train, valid_seen, valid_unseen"),
+        (["page.zip"], "neither a folder nor a zip or tar archive"),
+        (["mine.zip", "empty"], "one folder or archive expected"),
+    ):
+        code, said = fetch("alfworld", "--from", *source)
+        assert code == 1 and reason in said and said.count("\n") == 1, said
+    assert not Path("alfworld_data").exists() and not Path(ARCHIVE).exists()
+
+
+def test_an_archive_with_another_hash_under_the_releases_size_is_refused(
+    fetch: Any, games: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(games_release, "ARCHIVE", replace(games_release.ARCHIVE, sha256="0" * 64))
+    code, said = fetch("alfworld", "--from", "mine.zip")
+    assert code == 1 and f"mine.zip: SHA-256 {'0' * 64} expected" in said and not Path(ARCHIVE).exists()
