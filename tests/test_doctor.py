@@ -73,6 +73,9 @@ def test_a_paper_profile_names_what_is_missing_here(profile: str) -> None:
     study = settings_with(Path("params.yaml"), Path(f"profiles/{profile}.yaml"))
     [shop, *_] = found("WebShop", study)
     assert shop.level == "fault" and "webshop_data lacks items_shuffle.json" in shop.text
+    said = [f"python -m stages fetch {env} --profile {profile}" for env in ("alfworld", "webshop")]
+    notes = [finding.text for finding in examine(study, None, profile)]
+    assert all(any(f"`{each}` says where to get them" in note for note in notes) for each in said)
     [model] = found("model", study)
     assert model.level == "note" and f"{profile[6:-1]} billion parameters, by its name" in model.text
     assert all(found(about, study) for about in ("ALFWorld", "GPU memory", "engine", "GPU", "disk", "cost"))
@@ -89,6 +92,23 @@ def test_official_games_are_looked_at_where_they_are(tmp_path: Path) -> None:
     few = {**official, "counts": {"train": 3553, "valid_seen": 140, "valid_unseen": 134}}
     [games] = found("ALFWorld", settings(panels__alfworld__source="official", panels__alfworld__official=few))
     assert games.level == "fault" and "3,553 train games expected, 4 found" in games.text
+
+
+def test_official_files_that_cannot_be_what_their_names_say_are_faults() -> None:
+    folder = Path("shop")
+    folder.mkdir()
+    contents = {"shuffle_1000": b"<html>", "ins_v2_1000": b'{"B01": {', "human_ins": b"[]"}
+    for name, content in contents.items():
+        (folder / f"items_{name}.json").write_bytes(content)
+    study = settings(panels__webshop__source="official", panels__webshop__data_dir="shop")
+    said = [finding.text for finding in found("WebShop", study) if finding.level == "fault"]
+    assert said[:3] == [
+        "shop/items_shuffle_1000.json: a page of HTML in the file's place",
+        "shop/items_ins_v2_1000.json: it should end with }: half a download",
+        "shop/items_human_ins.json: it should begin with {, and begins with '[]': another file under this name",
+    ]
+    (folder / "items_human_ins.json").write_bytes(bytes(4_467_013))
+    assert "by its size this is items_shuffle_1000.json under another name" in found("WebShop", study)[2].text
 
 
 def test_an_environment_that_lacks_a_part_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,8 @@ from structure import ROOT
 from test_archives import zipped
 
 from stages.commands import main as command
+from stages.commands.fetch import release_of
+from stages.core.params import load
 from stages.envs.panel import PanelError, load_panel
 from stages.panelling.alfworld import official_panels
 from stages.panelling.alfworld import release as games_release
@@ -123,6 +125,17 @@ def test_a_profile_says_which_files_and_where(fetch: Any) -> None:
 def test_every_file_that_the_reader_asks_for_is_published() -> None:
     assert {piece.name for piece in shop_release.PIECES} == {n for names in shop_release.FILES.values() for n in names}
     assert len({piece.size for piece in shop_release.PIECES}) == len({piece.url for piece in shop_release.PIECES}) == 5
+
+
+def test_data_in_the_project_are_found_from_an_experiments_temporary_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting("webshop", data_dir="shop")
+    assert release_of("webshop", load()).place == Path("shop")
+    copy = tmp_path / ".dvc/tmp/exps/tmp123"
+    copy.mkdir(parents=True)
+    monkeypatch.chdir(copy)
+    assert release_of("webshop", load(tmp_path / "params.yaml")).place == tmp_path / "shop"
 
 
 # WebShop
@@ -304,6 +317,8 @@ def build(out: str) -> None:
 def test_an_archive_that_lies_here_is_taken_for_the_panels_stage(fetch: Any, games: Path, origin: Origin) -> None:
     code, said = fetch("alfworld", "--from", "mine.zip")
     assert code == 0 and f"{ARCHIVE}: the release archive" in said
+    assert f"`python -m stages fetch alfworld --from {ARCHIVE}` reads it" in fetch("alfworld")[1]
+    assert fetch("alfworld", "--from", ARCHIVE)[0] == 0
     assert Path(ARCHIVE).read_bytes() == Path("mine.zip").read_bytes() and origin.asked == []
 
 

@@ -82,13 +82,13 @@ def describe(release: Release, again: str) -> Iterator[str]:
     yield f"  from     {release.origin}"
     yield f"  licence  {release.licence}"
     yield f"  size     {sum(piece.size for piece in release.pieces) / 1e6:,.1f} MB to download"
-    yield f"  goes to  {release.folder}"
+    yield f"  goes to  {release.place}"
     for piece in release.pieces:
         yield f"  {piece.name}: {piece.size:,} bytes, SHA-256 {piece.sha256}"
         yield f"    {piece.page}"
     lacking = release.lacking()
     if not lacking:
-        yield f"It is here; `{again} --from {release.folder}` reads it to its end."
+        yield f"It is here; `{again} --from {release.place}` reads it to its end."
         return
     yield from (f"lacking: {line}" for line in lacking)
     yield f"{again} --download      # or by hand, from the addresses above, and then:"

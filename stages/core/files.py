@@ -17,7 +17,13 @@ def real_root(folder: Path) -> Path:
     return Path(str(folder.resolve()).split("/.dvc/tmp/exps/")[0])
 
 
-CACHE = Path(".cache") if real_root(Path()) == Path().resolve() else real_root(Path()) / ".cache"
+def settled(path: str) -> Path:
+    """A path of the settings, counted from the project's root also where DVC runs an experiment in a temporary copy."""
+    root, wanted = real_root(Path()), Path(path).expanduser()
+    return wanted if root == Path().resolve() else root / wanted
+
+
+CACHE = settled(".cache")
 """What can be made or fetched anew, kept between runs and outside every stage's outputs; one for all experiments of a project."""
 
 

@@ -40,8 +40,8 @@ class Release(ABC):
     origin: str
     licence: str
     pieces: tuple[Piece, ...]
-    folder: Path
-    """Where downloads go."""
+    place: Path
+    """The folder or the archive in which the settings expect the data."""
 
     @abstractmethod
     def lacking(self) -> list[str]:

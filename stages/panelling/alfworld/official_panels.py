@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
+from stages.core.files import settled
 from stages.envs.base import Task
 from stages.envs.panel import PanelError, cut, write_panels
 from stages.panelling import STUDY
@@ -58,7 +59,7 @@ def build_panels(
 def _games_folder(settings: OfficialAlfworld, downloads: Path) -> Iterator[tuple[Path, dict[str, str]]]:
     """The folder with the games, and the archive they came from with its SHA-256, if any."""
     if settings.data_dir is not None:
-        yield Path(settings.data_dir), {}
+        yield settled(settings.data_dir), {}
         return
     downloads.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=downloads, prefix=".alfworld.") as folder:

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from stages.core.files import CACHE, replacing
+from stages.core.files import CACHE, replacing, settled
 from stages.envs.panel import PanelError
 from stages.panelling.alfworld.official import SPLITS, find_root, read_games
 from stages.panelling.alfworld.settings import AlfworldPanels
@@ -45,15 +45,14 @@ class AlfworldRelease(Release):
 
     def __init__(self, settings: AlfworldPanels, downloads: Path = DOWNLOADS) -> None:
         self.official = settings.official
-        self.games = Path(self.official.data_dir) if self.official.data_dir else None
-        self.downloads = downloads
-        self.folder = self.games or downloads
+        self.games = settled(self.official.data_dir) if self.official.data_dir else None
+        self.archive = downloads / ARCHIVE.name
+        self.place = self.games or self.archive
 
     def lacking(self) -> list[str]:
         if self.games is None:
-            archive = self.downloads / ARCHIVE.name
-            wrong = look(archive, ARCHIVE, ()) if archive.is_file() else "missing"
-            return [f"{archive}: {wrong}"] if wrong else []
+            wrong = look(self.archive, ARCHIVE, ()) if self.archive.is_file() else "missing"
+            return [f"{self.archive}: {wrong}"] if wrong else []
         try:
             find_root(self.games)
         except PanelError as error:
@@ -61,7 +60,7 @@ class AlfworldRelease(Release):
         return []
 
     def download(self) -> list[str]:
-        archive = fetch(ARCHIVE, self.downloads)
+        archive = fetch(ARCHIVE, self.archive.parent)
         if self.games is None:
             return [
                 f"{archive}: {ARCHIVE.size:,} bytes, SHA-256 as published; the panels stage reads the games out of it"
@@ -81,13 +80,12 @@ class AlfworldRelease(Release):
                 f"{source}: neither a folder nor a zip or tar archive; get {ARCHIVE.name} from {ARCHIVE.page}"
             )
         if self.games is None and not look(source, ARCHIVE, ()):
-            goal = self.downloads / ARCHIVE.name
-            if goal.exists():
-                check(goal, ARCHIVE)
+            if self.archive.exists():
+                check(self.archive, ARCHIVE)
             else:
                 with source.open("rb") as stream:
-                    put(stream, ARCHIVE, goal, str(source))
-            return [f"{goal}: the release archive; the panels stage reads the games out of it"]
+                    put(stream, ARCHIVE, self.archive, str(source))
+            return [f"{self.archive}: the release archive; the panels stage reads the games out of it"]
         return [self._placed(source, lambda out: _unpacked(source, out))]
 
     def _placed(self, source: Path, fill: Callable[[Path], None]) -> str:

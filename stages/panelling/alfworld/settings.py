@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import model_validator
 
+from stages.core.files import settled
 from stages.core.sections import Count, Level, PanelSettings, Positive, Section, filled
 from stages.envs.panel import PanelError
 
@@ -65,7 +65,7 @@ class AlfworldPanels(PanelSettings):
                 return [("ok", f"the release archive is here: {archive}")]
             return [("note", f"the panels stage will download the release archive from {ARCHIVE.url}")]
         try:
-            root = find_root(Path(self.official.data_dir))
+            root = find_root(settled(self.official.data_dir))
             games = read_games(root, self.official.counts.model_dump() if self.official.counts else None)
             drawn = draw(games, self.official, self.seed)
         except PanelError as error:

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
+from stages.core.files import settled
 from stages.envs.base import Task
 from stages.envs.panel import PanelError, cut, write_panels
 from stages.envs.webshop.catalogue import write_catalogue
@@ -73,10 +74,11 @@ def read_data(settings: WebshopPanels) -> OfficialData:
             raise PanelError(
                 f"panels.webshop.products: official data come with 1000 products, or 0 for all; found {settings.products}"
             )
-        if wrong := unfit(Path(settings.data_dir), FILES[products]):
+        lying = settled(settings.data_dir)
+        if wrong := unfit(lying, FILES[products]):
             raise PanelError(f"{'; '.join(wrong)}. `python -m stages fetch webshop` gets the files")
         return read_official(
-            Path(settings.data_dir),
+            lying,
             products="1000" if products == "1000" else "all",
             seed=settings.seed,
             nouns=SpacyNouns(),

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from stages.core.files import settled
 from stages.panelling.archives import is_archive, opened
 from stages.panelling.download import fetch
 from stages.panelling.release import Piece, Release, ReleaseError, check, is_page, look, put
@@ -71,13 +72,13 @@ class WebshopRelease(Release):
         self.settings = settings
         names = FILES["1000" if settings.products else "all"]
         self.pieces = tuple(piece for piece in PIECES if piece.name in names)
-        self.folder = Path(settings.data_dir) if settings.data_dir else FOLDER
+        self.place = settled(settings.data_dir) if settings.data_dir else FOLDER
 
     def lacking(self) -> list[str]:
-        return unfit(self.folder, [piece.name for piece in self.pieces])
+        return unfit(self.place, [piece.name for piece in self.pieces])
 
     def download(self) -> list[str]:
-        return [self._said(fetch(piece, self.folder)) for piece in self.pieces]
+        return [self._said(fetch(piece, self.place)) for piece in self.pieces]
 
     def take(self, sources: Sequence[Path]) -> list[str]:
         said: dict[str, str] = {}
@@ -95,7 +96,7 @@ class WebshopRelease(Release):
         return list(said.values())
 
     def _taken(self, path: Path, piece: Piece) -> str:
-        goal = self.folder / piece.name
+        goal = self.place / piece.name
         if goal.exists():
             check(goal, piece, PIECES)
         else:
@@ -117,7 +118,7 @@ class WebshopRelease(Release):
                 piece = next((piece for piece in pieces if piece.name == Path(member.name).name), None)
                 if piece is None or piece.name in said:
                     continue
-                goal, source = self.folder / piece.name, f"{archive}: {member.name}"
+                goal, source = self.place / piece.name, f"{archive}: {member.name}"
                 if goal.exists():
                     check(goal, piece, PIECES)
                 elif member.size != piece.size:
@@ -131,7 +132,7 @@ class WebshopRelease(Release):
         return said
 
     def _said(self, path: Path) -> str:
-        unset = "" if self.settings.data_dir else f"; set panels.webshop.data_dir to {self.folder}"
+        unset = "" if self.settings.data_dir else f"; set panels.webshop.data_dir to {self.place}"
         return f"{path}: {path.stat().st_size:,} bytes, SHA-256 as published{unset}"
 
 

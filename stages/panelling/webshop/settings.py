@@ -40,7 +40,7 @@ class WebshopPanels(PanelSettings):
         release = WebshopRelease(self)
         found: list[tuple[Level, str]] = [("fault", line) for line in release.lacking()]
         if not found:
-            found.append(("ok", f"official files in {release.folder}"))
+            found.append(("ok", f"official files in {release.place}"))
         if importlib.util.find_spec("spacy") is None:
             found.append(("fault", "official titles need spaCy for their nouns: pip install spacy"))
         return found
