@@ -4,43 +4,22 @@ from __future__ import annotations
 
 import errno
 import json
-import shutil
 import tarfile
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from official_games import alter, goals, write_official
+from fetching import pack, setting
 from origin import Origin
-from structure import ROOT
 from test_archives import zipped
 
-from stages.commands import main as command
 from stages.commands.fetch import release_of
 from stages.core.params import load
-from stages.envs.panel import PanelError, load_panel
-from stages.panelling.alfworld import official_panels
-from stages.panelling.alfworld import release as games_release
-from stages.panelling.alfworld.settings import AlfworldPanels, OfficialAlfworld
 from stages.panelling.webshop import release as shop_release
 
-pytest_plugins = ["origin"]
+pytest_plugins = ["origin", "fetching"]
 
-ARCHIVE = ".cache/downloads/json_2.1.2_tw-pddl.zip"
 SMALL = ("items_shuffle_1000.json", "items_ins_v2_1000.json", "items_human_ins.json")
-COUNTS = {"train": 2, "valid_seen": 1, "valid_unseen": 1}
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A project without data."""
-    for file in ("params.yaml", "dvc.yaml"):
-        shutil.copy(ROOT / file, tmp_path)
-    shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
@@ -52,49 +31,6 @@ def shop(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
     }
     monkeypatch.setattr(shop_release, "PIECES", tuple(origin.publish(name, data) for name, data in contents.items()))
     return contents
-
-
-@pytest.fixture
-def games(origin: Origin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A tree of games as alfworld's archive has it, which is published at the origin; the settings ask for as many."""
-    put = goals("put", 4)
-    splits = {"train": {put[0]: 1, put[3]: 1}, "valid_seen": {put[1]: 1}, "valid_unseen": {put[2]: 1}}
-    root = write_official(tmp_path / "mine" / "json_2.1.1", splits)
-    packed = pack(root.parent, tmp_path / "mine.zip").read_bytes()
-    monkeypatch.setattr(games_release, "ARCHIVE", origin.publish("json_2.1.2_tw-pddl.zip", packed))
-    setting("alfworld", official__counts=COUNTS)
-    return root.parent
-
-
-def pack(folder: Path, archive: Path) -> Path:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return zipped(archive, {path.relative_to(folder).as_posix(): path.read_bytes() for path in files})
-
-
-def setting(env: str, **changes: Any) -> None:
-    """Change settings below panels.<env>; `a__b=1` changes `a.b`."""
-    values = yaml.safe_load(Path("params.yaml").read_text())
-    for key, value in changes.items():
-        section = values["panels"][env]
-        *parents, last = key.split("__")
-        for parent in parents:
-            section = section[parent]
-        section[last] = value
-    Path("params.yaml").write_text(yaml.safe_dump(values))
-
-
-@pytest.fixture
-def fetch(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Run the command; its exit code and what it said, outputs and fault together."""
-
-    def run(*args: object) -> tuple[int, str]:
-        monkeypatch.setattr("sys.argv", ["stages", "fetch", *map(str, args)])
-        monkeypatch.setattr("time.sleep", lambda _: None)
-        code = command.main()
-        said, fault = capfd.readouterr()
-        return code, said + fault
-
-    return run
 
 
 def written(folder: Path) -> dict[str, bytes]:
@@ -119,7 +55,11 @@ def test_a_profile_says_which_files_and_where(fetch: Any) -> None:
     assert code == 0 and "items_shuffle.json: 5,479,720,229 bytes" in said and "5,671.2 MB" in said
     assert "python -m stages fetch webshop --profile paper_7b --from PATH" in said
     code, said = fetch("alfworld", "--profile", "paper_7b")
-    assert code == 0 and f"lacking: {ARCHIVE}: missing" in said and "releases/download/0.4.0/" in said
+    assert (
+        code == 0
+        and "lacking: .cache/downloads/json_2.1.2_tw-pddl.zip: missing" in said
+        and "releases/download/0.4.0/" in said
+    )
 
 
 def test_every_file_that_the_reader_asks_for_is_published() -> None:
@@ -128,7 +68,7 @@ def test_every_file_that_the_reader_asks_for_is_published() -> None:
 
 
 def test_data_in_the_project_are_found_from_an_experiments_temporary_copy(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    elsewhere: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     setting("webshop", data_dir="shop")
     assert release_of("webshop", load()).place == Path("shop")
@@ -278,120 +218,8 @@ def test_a_full_disk_leaves_nothing(
     assert code == 1 and f"webshop_data/{SMALL[0]}: the disk is full; nothing was left of it" in said
 
 
-# ALFWorld
-
-
-def test_the_release_archive_is_downloaded_to_where_the_panels_stage_looks(
-    fetch: Any, games: Path, origin: Origin
-) -> None:
-    code, said = fetch("alfworld", "--download")
-    assert code == 0 and f"{ARCHIVE}: " in said and Path(ARCHIVE).read_bytes() == Path("mine.zip").read_bytes()
-    build("out")
-    assert len(load_panel(Path("out"), "test")[0]) == 1
-    assert f'"{Path(ARCHIVE).name}": "{games_release.ARCHIVE.sha256}"' in Path("out/panels.json").read_text()
-    assert len(origin.asked) == 1
-
-
-def test_the_panels_stage_downloads_the_archive_by_itself(games: Path, origin: Origin) -> None:
-    build("out")
-    assert origin.asked == [None] and Path(ARCHIVE).is_file()
-    assert sorted(path.name for path in Path(ARCHIVE).parent.iterdir()) == [Path(ARCHIVE).name]
-
-
-def test_panels_are_not_built_from_a_damaged_archive(games: Path) -> None:
-    Path(ARCHIVE).parent.mkdir(parents=True)
-    Path(ARCHIVE).write_bytes(Path("mine.zip").read_bytes()[:5000])
-    with pytest.raises(PanelError, match=r"half a download. Delete it.*panels\.alfworld\.official\.data_dir"):
-        build("out")
-    assert not Path("out").exists()
-
-
-def build(out: str) -> None:
-    values = {"data_dir": None, "train": 1, "dev": 1, "warmup": 0, "counts": COUNTS}
-    panels = AlfworldPanels(source="official", seed=1, sizes={}, official=OfficialAlfworld.model_validate(values))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(official_panels, "start_games", lambda *_: None)
-        official_panels.build_panels(panels, Path(out), Path("cache"), Path(".cache/downloads"))
-
-
-def test_an_archive_that_lies_here_is_taken_for_the_panels_stage(fetch: Any, games: Path, origin: Origin) -> None:
-    code, said = fetch("alfworld", "--from", "mine.zip")
-    assert code == 0 and f"{ARCHIVE}: the release archive" in said
-    assert f"`python -m stages fetch alfworld --from {ARCHIVE}` reads it" in fetch("alfworld")[1]
-    assert fetch("alfworld", "--from", ARCHIVE)[0] == 0
-    assert Path(ARCHIVE).read_bytes() == Path("mine.zip").read_bytes() and origin.asked == []
-
-
-@pytest.mark.parametrize("form", ["folder", "zip", "download"])
-def test_games_go_to_the_settings_folder_and_are_counted(fetch: Any, games: Path, form: str) -> None:
-    (games / "json_2.1.1" / "train" / "readme.txt").write_text("no game")
-    setting("alfworld", official__data_dir="games")
-    way = {"folder": ["--from", games], "zip": ["--from", pack(games, Path("other.zip"))], "download": ["--download"]}[
-        form
-    ]
-    code, said = fetch("alfworld", *way)
-    assert code == 0 and said.endswith("games: 2 train games, 1 valid_seen games, 1 valid_unseen games\n")
-    copied, mine = (
-        {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("game.tw-pddl")}
-        for root in (Path("games"), games / "json_2.1.1")
-    )
-    assert copied == mine and len(copied) == 4 and not list(Path("games").rglob("readme.txt"))
-    assert fetch("alfworld", "--from", "games")[0] == 0
-    code, said = fetch("alfworld", "--from", games)
-    assert code == 1 and "games: in use; games are put into a fresh folder only" in said
-
-
-def test_games_without_a_folder_in_the_settings_say_what_to_set(fetch: Any, games: Path) -> None:
-    code, said = fetch("alfworld", "--from", games)
-    assert code == 0 and "set panels.alfworld.official.data_dir to alfworld_data" in said
-    assert len(list(Path("alfworld_data").rglob("game.tw-pddl"))) == 4
-
-
-@pytest.mark.parametrize("form", ["folder", "zip"])
-def test_counts_that_do_not_agree_are_one_line(fetch: Any, games: Path, form: str) -> None:
-    setting(
-        "alfworld", official__data_dir="games", official__counts={"train": 3553, "valid_seen": 140, "valid_unseen": 134}
-    )
-    source = games if form == "folder" else pack(games, Path("other.zip"))
-    code, said = fetch("alfworld", "--from", source)
-    assert code == 1 and said.count("\n") == 1 and str(source) in said
-    assert "3,553 train games expected, 2 found; 140 valid_seen games expected, 1 found" in said
-    assert not Path("games").exists()
-
-
-def test_games_that_cannot_be_used_are_one_line(fetch: Any, games: Path) -> None:
-    alter(next(games.rglob("game.tw-pddl")), solvable=None)
-    code, said = fetch("alfworld", "--from", games)
-    assert code == 1 and said.count("\n") == 1 and "no `solvable` in it" in said and not Path("alfworld_data").exists()
-
-
-def test_an_archive_without_the_games_says_which_has_them(fetch: Any, games: Path) -> None:
-    archive = zipped(Path("json_2.1.1_json.zip"), {"json_2.1.1/train/goal/trial/traj_data.json": b"{}"})
-    code, said = fetch("alfworld", "--from", archive)
-    assert (
-        code == 1 and "so no games; of the releases json_2.1.2_tw-pddl.zip holds them" in said and said.count("\n") == 1
-    )
-    assert not Path("alfworld_data").exists()
-
-
-def test_half_an_archive_and_folders_without_games_are_one_line(fetch: Any, games: Path, tmp_path: Path) -> None:
-    Path("half.zip").write_bytes(Path("mine.zip").read_bytes()[:5000])
-    (tmp_path / "empty").mkdir()
-    Path("page.zip").write_text("<html>")
-    for source, reason in (
-        (["half.zip"], "no whole archive"),
-        (["empty"], "expected the folders train, valid_seen, valid_unseen"),
-        (["page.zip"], "neither a folder nor a zip or tar archive"),
-        (["mine.zip", "empty"], "one folder or archive expected"),
-    ):
-        code, said = fetch("alfworld", "--from", *source)
-        assert code == 1 and reason in said and said.count("\n") == 1, said
-    assert not Path("alfworld_data").exists() and not Path(ARCHIVE).exists()
-
-
-def test_an_archive_with_another_hash_under_the_releases_size_is_refused(
-    fetch: Any, games: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(games_release, "ARCHIVE", replace(games_release.ARCHIVE, sha256="0" * 64))
-    code, said = fetch("alfworld", "--from", "mine.zip")
-    assert code == 1 and f"mine.zip: SHA-256 {'0' * 64} expected" in said and not Path(ARCHIVE).exists()
+def test_a_folder_that_cannot_be_made_is_one_line(fetch: Any, shop: dict[str, bytes], tmp_path: Path) -> None:
+    setting("webshop", data_dir="params.yaml/shop")
+    (tmp_path / SMALL[0]).write_bytes(shop[SMALL[0]])
+    code, said = fetch("webshop", "--from", tmp_path / SMALL[0])
+    assert code == 1 and said == "params.yaml/shop: Not a directory; see to it and fetch again\n"

@@ -59,7 +59,12 @@ def run(args: Namespace) -> int:
         return 0
     if absent := [path for path in args.sources or () if not path.exists()]:
         raise ReleaseError(f"{absent[0]}: no such file or folder; name what holds the data")
-    print("\n".join(release.download() if args.download else release.take(args.sources)))
+    try:
+        print("\n".join(release.download() if args.download else release.take(args.sources)))
+    except OSError as error:
+        raise ReleaseError(
+            f"{error.filename or release.place}: {error.strerror or error}; see to it and fetch again"
+        ) from error
     lacking = release.lacking()
     print("".join(f"still lacking: {line}\n" for line in lacking), end="")
     return 1 if lacking else 0

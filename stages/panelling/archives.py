@@ -19,7 +19,7 @@ from typing import IO, Literal
 
 from tqdm import tqdm
 
-from stages.panelling.release import ReleaseError, room
+from stages.panelling.release import ReleaseError, noticing_full, room
 
 _Kind = Literal["file", "folder", "other"]
 _MOST = 50 * 10**9  # bytes that all entries may say they have
@@ -74,7 +74,11 @@ def unpack(archive: Path, out: Path, wanted: re.Pattern[str]) -> int:
 
     Returns their number. Raises `ReleaseError` as `opened` does, then nothing is left in `out`.
     """
-    with tempfile.TemporaryDirectory(dir=out, prefix=".unpacking.") as folder, opened(archive) as members:
+    with (
+        noticing_full(out),
+        tempfile.TemporaryDirectory(dir=out, prefix=".unpacking.") as folder,
+        opened(archive) as members,
+    ):
         number = 0
         for member in tqdm(members, desc=f"reading {archive.name}", unit="file", disable=None):
             if match := wanted.fullmatch(member.name):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from stages.panelling.release import FULL, Piece, ReleaseError, check, differs, room
+from stages.panelling.release import Piece, ReleaseError, check, differs, noticing_full, room
 
 _TRIES = 4  # in a row that bring nothing
 _TIMEOUT = 60  # seconds without a byte
@@ -70,9 +70,6 @@ def _download(piece: Piece, part: Path, pause: float) -> None:
             reason = str(error)
             break
         except _CUT as error:
-            if isinstance(error, OSError) and error.errno in FULL:
-                kept = f"{_size(part):,} bytes are kept in it. Make room and run again"
-                raise ReleaseError(f"{part}: the disk is full; {kept} to go on from there") from error
             reason = str(getattr(error, "reason", error)) or type(error).__name__
         idle = 0 if _size(part) > had else idle + 1
         time.sleep(pause * idle)
@@ -99,6 +96,7 @@ def _go_on(piece: Piece, part: Path, had: int) -> None:
         if not begin:
             _mark(part).write_text(validator, encoding="utf-8")
         with (
+            noticing_full(part, "what came is kept"),
             part.open("ab" if begin else "wb") as file,
             tqdm(total=piece.size, initial=begin, desc=piece.name, unit="B", unit_scale=True, disable=None) as progress,
         ):

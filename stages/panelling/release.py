@@ -6,7 +6,8 @@ import errno
 import hashlib
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -14,7 +15,6 @@ from typing import IO
 from stages.core.files import atomic
 from stages.core.process import Fault
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
 _CHUNK = 1 << 20
 
 
@@ -101,24 +101,29 @@ def room(folder: Path, needed: int, what: str) -> None:
         )
 
 
+@contextmanager
+def noticing_full(path: Path, left: str = "nothing was left of it") -> Iterator[None]:
+    """What the system raises on a full disk as a `ReleaseError` of one line; `left` says what became of `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise ReleaseError(f"{path}: the disk is full; {left}. Make room and fetch again") from error
+
+
 def put(stream: IO[bytes], piece: Piece, path: Path, source: str) -> None:
     """Write a piece to `path`, which is replaced only when all of it came. Raises `ReleaseError` for other bytes than the piece's."""
     digest, left = hashlib.sha256(), piece.size
-    try:
-        with atomic(path) as temporary, temporary.open("wb") as file:
-            room(path.parent, piece.size, piece.name)
-            while left and (chunk := stream.read(min(_CHUNK, left))):
-                file.write(chunk)
-                digest.update(chunk)
-                left -= len(chunk)
-            if digest.hexdigest() != piece.sha256:
-                raise ReleaseError(
-                    f"{source}: {_altered(piece, digest.hexdigest())}. Get it again; nothing was put in its place"
-                )
-    except OSError as error:
-        if error.errno not in FULL:
-            raise
-        raise ReleaseError(f"{path}: the disk is full; nothing was left of it. Make room and fetch again") from error
+    with noticing_full(path), atomic(path) as temporary, temporary.open("wb") as file:
+        room(path.parent, piece.size, piece.name)
+        while left and (chunk := stream.read(min(_CHUNK, left))):
+            file.write(chunk)
+            digest.update(chunk)
+            left -= len(chunk)
+        if digest.hexdigest() != piece.sha256:
+            wrong = _altered(piece, digest.hexdigest())
+            raise ReleaseError(f"{source}: {wrong}. Get it again; nothing was put in its place")
 
 
 def _altered(piece: Piece, found: str) -> str:

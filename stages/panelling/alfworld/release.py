@@ -17,7 +17,7 @@ from stages.panelling.alfworld.official import SPLITS, find_root, read_games
 from stages.panelling.alfworld.settings import AlfworldPanels
 from stages.panelling.archives import is_archive, unpack
 from stages.panelling.download import fetch
-from stages.panelling.release import FULL, Piece, Release, ReleaseError, check, look, put
+from stages.panelling.release import Piece, Release, ReleaseError, check, look, noticing_full, put
 
 _URL = "https://github.com/alfworld/alfworld/releases/download/0.4.0/json_2.1.2_tw-pddl.zip"
 ARCHIVE = Piece(
@@ -97,16 +97,9 @@ class AlfworldRelease(Release):
             raise ReleaseError(
                 f"{goal}: in use; games are put into a fresh folder only. Move it away, or set panels.alfworld.official.data_dir"
             )
-        try:
-            with replacing(goal) as fresh:
-                fill(fresh)
-                counted = self._counted(fresh, source)
-        except OSError as error:
-            if error.errno not in FULL:
-                raise
-            raise ReleaseError(
-                f"{goal}: the disk is full; nothing was left of it. Make room and fetch again"
-            ) from error
+        with noticing_full(goal), replacing(goal) as fresh:
+            fill(fresh)
+            counted = self._counted(fresh, source)
         unset = "" if self.games else f"; set panels.alfworld.official.data_dir to {goal}"
         self.games = goal
         return f"{goal}: {counted}{unset}"

@@ -74,18 +74,18 @@ def read_data(settings: WebshopPanels) -> OfficialData:
             raise PanelError(
                 f"panels.webshop.products: official data come with 1000 products, or 0 for all; found {settings.products}"
             )
-        lying = settled(settings.data_dir)
-        if wrong := unfit(lying, FILES[products]):
+        folder = settled(settings.data_dir)
+        if wrong := unfit(folder, FILES[products]):
             raise PanelError(f"{'; '.join(wrong)}. `python -m stages fetch webshop` gets the files")
         return read_official(
-            lying,
+            folder,
             products="1000" if products == "1000" else "all",
             seed=settings.seed,
             nouns=SpacyNouns(),
         )
-    with tempfile.TemporaryDirectory() as folder:
-        generate(Path(folder), settings.products, settings.seed)
-        return read_official(Path(folder), products="1000", seed=settings.seed, nouns=ListedNouns(NOUNS))
+    with tempfile.TemporaryDirectory() as generated:
+        generate(Path(generated), settings.products, settings.seed)
+        return read_official(Path(generated), products="1000", seed=settings.seed, nouns=ListedNouns(NOUNS))
 
 
 def choose(
