@@ -220,7 +220,15 @@ def release(tmp_path: Path) -> bytes:
 
 
 def build(tmp_path: Path, sha256: str | None = None) -> None:
-    values = {"data_dir": None, "train": 1, "dev": 1, "warmup": 0, "counts": None, "sha256": sha256}
+    values = {
+        "data_dir": None,
+        "train": 1,
+        "dev": 1,
+        "warmup": 0,
+        "shared_goals": "drop",
+        "counts": None,
+        "sha256": sha256,
+    }
     official = OfficialAlfworld.model_validate(values)
     panels = AlfworldPanels(source="official", seed=1, sizes={}, official=official)
     official_panels.build_panels(panels, tmp_path / "out", tmp_path / "cache", tmp_path / "downloads")

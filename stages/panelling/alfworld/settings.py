@@ -25,6 +25,7 @@ class OfficialAlfworld(Section):
     train: Positive
     dev: Positive
     warmup: Count
+    shared_goals: Literal["drop", "keep"]
     counts: AlfworldCounts | None
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None
 
