@@ -162,10 +162,13 @@ def _shared(way: FunnelRow) -> list[str]:
     ] or ["The panels have no goal in common."]
     dropped = {arm: reasons.get("shared_goal", 0) for arm, reasons in way.dropped.items()}
     kept = {arm: gates.get("no_measured_goal", {}).get("failed", 0) for arm, gates in way.gates.items()}
-    for fate, counts in (("Left out", dropped), ("Kept (lessons.shared_goals: keep)", kept)):
+    for fate, counts in (
+        ("Left out of the lessons, as", dropped),
+        ("Kept among the lessons (lessons.shared_goals: keep), though", kept),
+    ):
         if any(counts.values()):
             each = words.listed(f"{arm} {number}" for arm, number in counts.items())
-            said.append(f"{fate} of the lessons, as a dev or test task asks for the same: {each}.")
+            said.append(f"{fate} a dev or test task asks for the same: {each}.")
     return said
 
 
