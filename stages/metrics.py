@@ -89,7 +89,8 @@ def study_of(cell: Cell, settings: Settings) -> Study:
         hint_basis=str(read_document(DATA / "hints" / cell / "writer.json", "basis")[0]),
         category_basis=str(settings.agent.category),
         shots=settings.agent.shots[cell.env],
-        budget={"turns": settings.runner.max_turns[cell.env], "hints": settings.hints.k},
+        max_turns=settings.runner.max_turns[cell.env],
+        k=settings.hints.k,
         overlaps=overlaps_of(DATA / "panels" / cell.env),
     )
 

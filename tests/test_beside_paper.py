@@ -21,7 +21,7 @@ SHOP = "official, all products, goals in the official order, view papers, dialec
 GAMES = "official (json_2.1.2; 3,553 train, 140 valid_seen, 134 valid_unseen; 99 train games left out, whose goals valid_seen or valid_unseen have too)"
 
 
-PAPERS = Study(panel_source=GAMES, shots=2, budget={"turns": 50, "hints": 3})
+PAPERS = Study(panel_source=GAMES, shots=2, max_turns=50, k=3)
 
 
 def study(**changes: Any) -> Study:
@@ -54,7 +54,7 @@ def cell(
 
 
 def shop(**changes: Any) -> CellReport:
-    ours = study(panel_source=SHOP, shots=1, budget={"turns": 14, "hints": 3}, graded=True)
+    ours = study(panel_source=SHOP, shots=1, max_turns=14, k=3, graded=True)
     return cell(**{"env": "webshop", "agent": "act", "n": 100, "study": ours, **changes})
 
 
@@ -102,7 +102,7 @@ def test_a_score_that_the_paper_reports_without_successes_is_shown_alone() -> No
         ),
         (cell(train=96), "Budget: 96 train tasks (the paper: 1,200)."),
         (
-            cell(study=study(budget={"turns": 20, "hints": 1})),
+            cell(study=study(max_turns=20, k=1)),
             "Budget: 20 turns an episode (the paper: 50) and 1 hints (the",
         ),
         (cell(study=study(shots=0)), "Budget: 0 worked examples (the paper: 2)."),

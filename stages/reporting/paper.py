@@ -76,8 +76,8 @@ def _budget(cell: CellReport, budget: dict[str, int]) -> str:
         return "Budget: not known without the train panel."
     here = {
         "train tasks": way.episodes + way.machine_failures["base"],
-        "turns an episode": way.budget["turns"],
-        "hints": way.budget["hints"],
+        "turns an episode": way.max_turns,
+        "hints": way.k,
         "worked examples": max(row.shots for row in cell.systems),
     }
     said = [f"{here[name]:,} {name} (the paper: {n:,})" for name, n in budget.items() if here[name] != n]

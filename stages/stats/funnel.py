@@ -29,7 +29,7 @@ class FunnelRow:
     `rules`: by the hint writer's rule, the hints written, the teacher episodes that were shown one (through its bank
     entry), and how many of these succeeded; an episode is shown several rules, so the columns do not add up. `lessons`,
     `lesson_tokens`, `trained_tokens`, `gates` and `dropped` are by arm. `tokens` are billed totals over all episodes of
-    the two plays; `student_epochs` is how often training passes over the lesson tokens. `budget` and `overlaps` are the study's.
+    the two plays; `student_epochs` is how often training passes over the lesson tokens. `max_turns`, `k` and `overlaps` are the study's.
     """
 
     env: str
@@ -58,7 +58,8 @@ class FunnelRow:
     dropped: dict[str, dict[str, int]]
     tokens: dict[str, int]
     student_epochs: int
-    budget: dict[str, int]
+    max_turns: int
+    k: int
     overlaps: list[Overlap]
 
 
@@ -108,7 +109,8 @@ def funnel_row(
         dropped={arm: dict(s.dropped) for arm, s in arms.items()},
         tokens={"rollouts": sum(map(billed, rollouts)), "teacher": sum(map(billed, teacher))},
         student_epochs=student_epochs,
-        budget=dict(study.budget),
+        max_turns=study.max_turns,
+        k=study.k,
         overlaps=list(study.overlaps),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypedDict
 
 from stages.core.process import Fault
@@ -47,7 +47,7 @@ class Study:
     `withheld` are the skills the base model's warm-up left out, `strength` is `full` (never shown) or
     `hinted_only`; both empty without a warm-up. `panel_source` begins with `generated` when the tasks are no benchmark's.
     `graded` rewards lie between 0 and 1 and are reported as a score. `hint_basis` is what the hint writer saw of a failure, `category_basis` is `oracle` or `inferred` (see `agent.category`), `shots`
-    the worked examples in the prompts of all but students. `budget` are the limits of play: `turns` of an episode, `hints` shown in one. `overlaps` are
+    the worked examples in the prompts of all but students. `max_turns` and `k` are the turns of an episode and the hints shown in one, at most. `overlaps` are
     the panels' (data/panels/<env>/overlaps.json).
     """
 
@@ -58,7 +58,8 @@ class Study:
     hint_basis: str = ""
     category_basis: str = "oracle"
     shots: int = 0
-    budget: Mapping[str, int] = field(default_factory=dict)
+    max_turns: int = 0
+    k: int = 0
     overlaps: Sequence[Overlap] = ()
 
 
