@@ -20,7 +20,7 @@ from stages.core.files import replacing
 from stages.core.params import Settings, load
 from stages.core.process import Fault, run_stage
 from stages.core.records import SCHEMA_VERSION, Episode, Lesson, Message, read, write
-from stages.curation.gates import Evidence, check
+from stages.curation.gates import Evidence, check, no_measured_goal, sharing
 from stages.curation.lessons import Limits, build_lessons
 from stages.envs.panel import load_panel, panel_names
 from stages.models.chat import Chat, open_chat
@@ -66,24 +66,30 @@ def run(name: str, arm: str, settings: Settings, chat: Chat | None = None, data:
     def encode(messages: Sequence[Message]) -> list[Encoded]:
         return examples(chat, messages)
 
-    longest = settings.students[cell.env].max_tokens
-    limits = Limits(settings.lessons.max_refused[cell.env], settings.lessons.ngram, longest)
+    measured = [task for name in panel_names(panels) if name != PANEL for task in load_panel(panels, name)[0]]
+    asks, keep = plugins.environment(cell.env).asks, settings.lessons.shared_goals == "keep"
+    limits = Limits(
+        settings.lessons.max_refused[cell.env],
+        settings.lessons.ngram,
+        settings.students[cell.env].max_tokens,
+        barred=frozenset() if keep else sharing(tasks, measured, asks),
+    )
     lessons, dropped = build_lessons(arm, episodes, agents.get(cell.agent, cell.env), encode, limits)
     if not lessons:
         raise LessonError(
             f"{source}: none of {len(episodes)} episodes gives a lesson ({_counts(dropped)}), so arm {arm!r} has "
             "nothing to learn. Give the train panel more or easier tasks (panels), or the base model a longer warm-up"
         )
-    measured = [name for name in panel_names(panels) if name != PANEL]
     evidence = Evidence(
         episodes={e.episode_id: e for e in episodes},
         tasks={task.task_id: task for task in tasks},
-        measured=[task for name in measured for task in load_panel(panels, name)[0]],
-        same_goal=plugins.environment(cell.env).same_goal,
+        measured=measured,
+        asks=asks,
         encode=encode,
         decode=chat.decode,
         ngram=limits.ngram,
         max_tokens=limits.max_tokens,
+        waived=frozenset({no_measured_goal.__name__} if keep else ()),
     )
     gates = check(lessons, evidence)
     write_all(data / "lessons" / f"{cell}_{arm}", lessons, gates, dropped)

@@ -30,7 +30,17 @@ from stages.envs.panel import load_panel, panel_source
 from stages.stats.contrasts import PRIMARY_PANEL, ContrastRow, contrast_rows
 from stages.stats.funnel import FunnelRow, LessonSet, funnel_row
 from stages.stats.headline import headline
-from stages.stats.systems import STUDENTS, ComparisonError, Panel, Study, SystemRow, check_panel, label, system_row
+from stages.stats.systems import (
+    STUDENTS,
+    ComparisonError,
+    Overlap,
+    Panel,
+    Study,
+    SystemRow,
+    check_panel,
+    label,
+    system_row,
+)
 
 DATA = Path("data")
 METRICS = Path("metrics")
@@ -79,7 +89,17 @@ def study_of(cell: Cell, settings: Settings) -> Study:
         hint_basis=str(read_document(DATA / "hints" / cell / "writer.json", "basis")[0]),
         category_basis=str(settings.agent.category),
         shots=settings.agent.shots[cell.env],
+        max_turns=settings.runner.max_turns[cell.env],
+        k=settings.hints.k,
+        overlaps=overlaps_of(DATA / "panels" / cell.env),
     )
+
+
+def overlaps_of(panels: Path) -> list[Overlap]:
+    """What the panels have in common; there is no file where that is nothing."""
+    path = panels / "overlaps.json"
+    found: list[Overlap] = read_document(path, "rows")[0] if path.is_file() else []
+    return found
 
 
 def panel_of(env: str, name: str) -> Panel:

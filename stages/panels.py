@@ -3,7 +3,8 @@
     python -m stages.panels --env alfworld
 
 An environment's maker (`EnvSpec.panels`) is called with its settings, the folder to write, a folder for what it can make anew, and how many
-tasks of each panel are wanted at most (None: all). It writes tasks.parquet and panels.json, and whatever files the tasks name.
+tasks of each panel are wanted at most (None: all). It writes tasks.parquet and panels.json, and whatever files the tasks name. What two panels
+have in common all the same is counted in overlaps.json, which is not there where they share nothing.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from stages.core.files import CACHE, replacing
 from stages.core.params import load
 from stages.core.process import run_stage
 from stages.envs.panel import PanelError, load_panel, panel_names
+from stages.panelling.overlaps import write_overlaps
 
 PANELS = Path("data/panels")
 
@@ -33,11 +35,13 @@ def run(env: str, folder: Path = PANELS) -> str:
     limit: Mapping[str, int | None] = settings.limit
     with replacing(folder / env) as fresh:
         plugins.resolve(plugins.environment(env).panels)(settings.panels[env], fresh, CACHE / env, limit)
-        sizes = {name: len(load_panel(fresh, name)[0]) for name in panel_names(fresh)}
+        panels = {name: load_panel(fresh, name)[0] for name in panel_names(fresh)}
+        sizes = {name: len(tasks) for name, tasks in panels.items()}
         for name, size in sizes.items():
             most = limit.get(name)
             if most is not None and size > most:
                 raise PanelError(f"{env}: its maker gave panel {name!r} {size} tasks, where limit.{name} is {most}")
+        write_overlaps(fresh, env, panels, plugins.environment(env).asks)
     return f"{env}: " + ", ".join(f"{name} {size}" for name, size in sizes.items())
 
 

@@ -35,8 +35,8 @@ SIZES = {"warmup": 1, "train": 3, "dev": 2, "test": 2, "test_seen": 2}
 
 
 def settings(folder: Path | None, **changes: Any) -> AlfworldPanels:
-    values = {"data_dir": folder and str(folder), "train": 3, "dev": 2, "warmup": 1, "counts": COUNTS}
-    official = OfficialAlfworld.model_validate(values | changes)
+    values = {"data_dir": folder and str(folder), "train": 3, "dev": 2, "warmup": 1, "shared_goals": "drop"}
+    official = OfficialAlfworld.model_validate(values | {"counts": COUNTS} | changes)
     return AlfworldPanels(source="official", seed=4, sizes={}, official=official)
 
 
@@ -308,10 +308,9 @@ def many() -> dict[str, list[OfficialGame]]:
     return games
 
 
-def official(**changes: int) -> OfficialAlfworld:
-    return OfficialAlfworld.model_validate(
-        {"data_dir": None, "train": 1200, "dev": 120, "warmup": 0, "counts": None} | changes
-    )
+def official(**changes: Any) -> OfficialAlfworld:
+    values = {"data_dir": None, "train": 1200, "dev": 120, "warmup": 0, "shared_goals": "drop"}
+    return OfficialAlfworld.model_validate(values | {"counts": None} | changes)
 
 
 def test_the_papers_sizes_can_be_drawn_without_sharing_a_goal() -> None:

@@ -85,7 +85,7 @@ def test_official_games_are_looked_at_where_they_are(tmp_path: Path) -> None:
     put, heat, cool = (goals(category, 2) for category in ("put", "heat", "cool"))
     splits = {"train": dict.fromkeys([*put, *heat], 1), "valid_seen": {cool[0]: 1}, "valid_unseen": {cool[1]: 1}}
     write_official(tmp_path / "games", splits)
-    official = {"data_dir": "games", "train": 2, "dev": 1, "warmup": 1, "counts": None}
+    official = {"data_dir": "games", "train": 2, "dev": 1, "warmup": 1, "shared_goals": "drop", "counts": None}
     study = settings(panels__alfworld__source="official", panels__alfworld__official=official)
     [games] = found("ALFWorld", study)
     assert games.level == "ok" and "1 warmup, 2 train, 1 dev, 1 test, 1 test_seen" in games.text

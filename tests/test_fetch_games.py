@@ -61,7 +61,7 @@ def test_panels_are_not_built_from_a_damaged_archive(games: Path) -> None:
 
 
 def build(out: str) -> None:
-    values = {"data_dir": None, "train": 1, "dev": 1, "warmup": 0, "counts": COUNTS}
+    values = {"data_dir": None, "train": 1, "dev": 1, "warmup": 0, "shared_goals": "drop", "counts": COUNTS}
     panels = AlfworldPanels(source="official", seed=1, sizes={}, official=OfficialAlfworld.model_validate(values))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(official_panels, "start_games", lambda *_: None)

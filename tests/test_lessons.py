@@ -24,6 +24,7 @@ from stages.curation.lessons import Limits, build_lessons, conversation
 from stages.envs.alfworld import ENVIRONMENT
 from stages.envs.base import Task
 from stages.envs.panel import load_panel, write_panels
+from stages.envs.webshop import ENVIRONMENT as WEBSHOP
 from stages.models.chat import Chat
 from stages.models.conversation import IGNORED, Encoded
 
@@ -138,8 +139,8 @@ def task(panel: str, **changes: Any) -> Task:
 
 def evidence(episode: Episode, **changes: Any) -> Evidence:
     own = task_of(HOME)
-    goal = ENVIRONMENT.same_goal
-    given = Evidence({episode.episode_id: episode}, {own.task_id: own}, [task("test")], goal, encode, decode, 6, 5000)
+    asks = ENVIRONMENT.asks
+    given = Evidence({episode.episode_id: episode}, {own.task_id: own}, [task("test")], asks, encode, decode, 6, 5000)
     return replace(given, **changes)
 
 
@@ -245,11 +246,15 @@ def test_gate_lesson_of_an_unknown_episode() -> None:
         check([replace(lesson, episode_id="nowhere")], evidence(episode))
 
 
-SETTINGS: Any = SimpleNamespace(
-    cell=Cell,
-    lessons=SimpleNamespace(max_refused={"alfworld": 1}, ngram=6),
-    students={"alfworld": SimpleNamespace(max_tokens=5000)},
-)
+def settings(shared_goals: str = "drop") -> Any:
+    return SimpleNamespace(
+        cell=Cell,
+        lessons=SimpleNamespace(max_refused={"alfworld": 1}, ngram=6, shared_goals=shared_goals),
+        students={"alfworld": SimpleNamespace(max_tokens=5000)},
+    )
+
+
+SETTINGS = settings()
 
 
 def data_with(tmp_path: Path, *episodes: Episode) -> Path:
@@ -297,23 +302,55 @@ def test_no_success_is_one_error_that_changes_nothing(tmp_path: Path) -> None:
     assert kept.read_text() == "as before"
 
 
-def test_a_failed_gate_changes_nothing(tmp_path: Path) -> None:
-    data = data_with(tmp_path, hinted())
-    twin = replace(task_of(HOME, task_id="dev-0"), panel="dev")
-    panels = {"train": [task_of(HOME)], "dev": [twin], "test": [task("test")]}
-    write_panels(data / "panels/alfworld", "alfworld", "made up", panels)
-    with pytest.raises(GateError, match="no_measured_goal: 1 of 1"):
+def test_a_failed_gate_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = with_twin(tmp_path, "dev")
+    monkeypatch.setattr(stage, "Limits", lambda *limits, barred: Limits(*limits))  # a maker that forgets
+    with pytest.raises(GateError, match="no_measured_goal: 1 of 2: "):
         stage.run(CELL, "distilled", SETTINGS, Chat(make_tokenizer()), data)
     assert not (data / "lessons").exists()
 
 
-def test_lessons_are_held_against_the_seen_test_games_too(tmp_path: Path) -> None:
-    data = data_with(tmp_path, hinted())
-    twin = replace(task_of(HOME, task_id="seen-0"), panel="test_seen")
-    panels = {"train": [task_of(HOME)], "dev": [task("dev")], "test": [task("test")], "test_seen": [twin]}
+def with_twin(tmp_path: Path, panel: str) -> Path:
+    """A data folder with two successes, at one of whose tasks a task of `panel` asks for the same."""
+    other = task_of(HOME, task_id="train-1", scene=3)
+    data = data_with(tmp_path, hinted(), replace(hinted(), episode_id="other", task_id="train-1"))
+    panels = {"train": [task_of(HOME), other], "dev": [task("dev")], "test": [task("test")]}
+    panels[panel] = [replace(task_of(HOME, task_id=f"{panel}-9"), panel=panel)]
     write_panels(data / "panels/alfworld", "alfworld", "made up", panels)
-    with pytest.raises(GateError, match="no_measured_goal: 1 of 1"):
-        stage.run(CELL, "distilled", SETTINGS, Chat(make_tokenizer()), data)
+    path = data / "teacher/alfworld_react/episodes.parquet"
+    sha256 = load_panel(data / "panels/alfworld", "train")[1]
+    write(path, Episode, [replace(e, panel_sha256=sha256) for e in read(path, Episode)])
+    return data
+
+
+@pytest.mark.parametrize("panel", ["dev", "test", "test_seen"])
+def test_lessons_that_share_a_measured_goal_are_left_out_and_counted(tmp_path: Path, panel: str) -> None:
+    data = with_twin(tmp_path, panel)
+    line = stage.run(CELL, "distilled", SETTINGS, Chat(make_tokenizer()), data)
+    assert line == "alfworld_react, distilled: 1 kept of 2 episodes; dropped: shared_goal 1"
+    (lesson,) = read(data / "lessons/alfworld_react_distilled/lessons.parquet", Lesson)
+    assert lesson.task_id == "train-1"
+    report = json.loads((data / "lessons/alfworld_react_distilled/gates.json").read_text())
+    assert report["gates"]["no_measured_goal"] == {"checked": 1, "failed": 0}
+
+
+def test_lessons_that_share_a_measured_goal_are_kept_and_counted_where_the_settings_say_so(tmp_path: Path) -> None:
+    data = with_twin(tmp_path, "test")
+    line = stage.run(CELL, "distilled", settings("keep"), Chat(make_tokenizer()), data)
+    assert line == "alfworld_react, distilled: 2 kept of 2 episodes; dropped: none"
+    report = json.loads((data / "lessons/alfworld_react_distilled/gates.json").read_text())
+    assert report["gates"]["no_measured_goal"] == {"checked": 2, "failed": 1}
+    assert report["gates"]["no_measured_task"] == {"checked": 2, "failed": 0}
+
+
+def test_on_webshop_a_product_or_the_words_alone_are_shared() -> None:
+    def goal(name: str, asin: str, words: str) -> Task:
+        return Task(
+            name, "webshop", name, "food", words, {"asin": asin, "instruction": words, "attributes": [], "options": []}
+        )
+
+    train = [goal("product", "A", "another"), goal("words", "B", "a cup"), goal("neither", "B", "another")]
+    assert gates.sharing(train, [goal("test", "A", "a cup")], WEBSHOP.asks) == {"product", "words"}
 
 
 def test_episodes_of_another_panel_are_refused(tmp_path: Path) -> None:

@@ -359,7 +359,8 @@ def test_a_warmup_that_is_off_withholds_nothing(workspace: Path) -> None:
     assert (on.withheld, on.strength, on.panel_source) == (("heat",), "full", "generated")
     write_cell(cell, source="official")
     off = settings_with(settings, warmup=warmup.model_copy(update={"enabled": False}))
-    assert metrics.study_of(cell, off) == Study((), "", "official", hint_basis="all of it")
+    expected = Study((), "", "official", hint_basis="all of it", max_turns=20, k=3, overlaps=[])
+    assert metrics.study_of(cell, off) == expected
 
 
 def test_rewards_are_graded_where_the_environment_says_so(workspace: Path) -> None:

@@ -198,8 +198,11 @@ class Hints(Section):
 
 
 class Lessons(Section):
+    """`shared_goals` says what becomes of lessons whose task asks for what a measured one asks for (`EnvSpec.asks`)."""
+
     max_refused: dict[str, Count]
     ngram: Annotated[int, Field(ge=2)]
+    shared_goals: Literal["drop", "keep"]
 
 
 class Evaluate(Section):

@@ -35,7 +35,8 @@ class EnvSpec:
     - `hint_rules`: how the hint writer `rules` reads its failures (`stages.hinting.base.HintRules`); those for any environment by default.
 
     `categories` are those that a panel's tasks may have (empty: any), `skills` what `warmup.withheld` may name. `same_goal` are the keys of
-    `Task.spec` by which two tasks ask for the same. `graded` rewards have values between 0 and 1, and are compared as a score. `examples`
+    `Task.spec` by which two tasks ask for the same; where a task gives another away in more ways than one, `alike` names them, each with such
+    keys. `graded` rewards have values between 0 and 1, and are compared as a score. `examples`
     is the file of worked examples.
     """
 
@@ -48,11 +49,17 @@ class EnvSpec:
     categories_read: str
     same_goal: tuple[str, ...]
     skills: tuple[str, ...]
+    alike: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     categories: tuple[str, ...] = ()
     graded: bool = False
     demonstrations: str = ""
     hint_rules: str = "stages.hinting.general:RULES"
     examples: Path | None = None
+
+    def asks(self, spec: Mapping[str, object]) -> dict[str, str]:
+        """What a task with this spec asks for, by the ways in which tasks may be alike: equal in one of them, two tasks share that."""
+        ways = self.alike or {"goal": self.same_goal}
+        return {way: json.dumps([spec[key] for key in keys]) for way, keys in ways.items()}
 
     @property
     def shots(self) -> int:

@@ -18,11 +18,12 @@ Encode = Callable[[Sequence[Message]], list[Encoded]]
 
 @dataclass(frozen=True)
 class Limits:
-    """What a lesson may hold: refused actions an episode, words of a hint in a row, tokens."""
+    """What a lesson may hold: refused actions an episode, words of a hint in a row, tokens; and the ids of tasks that none may be of."""
 
     max_refused: int
     ngram: int
     max_tokens: int
+    barred: frozenset[str] = frozenset()
 
 
 def build_lessons(
@@ -30,7 +31,7 @@ def build_lessons(
 ) -> tuple[list[Lesson], dict[str, int]]:
     """Lessons in the order of the episodes, and how many episodes were dropped by reason.
 
-    Reasons: `machine`, `failure`, `elided` (the agent did not see all of the conversation that the lesson would show), `refused` (more refused actions than allowed), `quotes_hint` (a reply carries a shown
+    Reasons: `machine`, `failure`, `shared_goal` (of a barred task), `elided` (the agent did not see all of the conversation that the lesson would show), `refused` (more refused actions than allowed), `quotes_hint` (a reply carries a shown
     hint's words), `untrained` (no reply is fit to learn from), `too_long` (an example of it; never cut). Kept and dropped add up to all.
     """
     lessons: list[Lesson] = []
@@ -76,6 +77,8 @@ def _unfit(episode: Episode, limits: Limits) -> str | None:
         return "machine"
     if not episode.success or not episode.turns:
         return "failure"
+    if episode.task_id in limits.barred:
+        return "shared_goal"
     if any(turn.elided for turn in episode.turns):
         return "elided"
     if episode.refused > limits.max_refused:

@@ -134,6 +134,7 @@ def notes(cell: CellReport) -> list[str]:
         )
     else:
         said.append("Hints are chosen by the task's own category (oracle), as in the paper.")
+    said += _shared(cell.funnel) if cell.funnel else []
     shots = max(row.shots for row in cell.systems)
     if shots:
         said.append(f"Worked examples in every prompt but the students': {shots}.")
@@ -148,6 +149,26 @@ def notes(cell: CellReport) -> list[str]:
     if broken:
         each = words.listed(f"{name} {number}" for name, number in broken.items())
         said.append(f"Machine failures, left out of all figures: {each}.")
+    return said
+
+
+def _shared(way: FunnelRow) -> list[str]:
+    """What the panels have in common, and what became of lessons that share it with a measured task."""
+    said = [
+        f"Of {row['tasks']:,} {row['panel']} tasks, these share something with a task of {row['with']}: "
+        + words.listed(f"{number} the {what}" for what, number in row["shared"].items())
+        + "."
+        for row in way.overlaps
+    ] or ["The panels have no goal in common."]
+    dropped = {arm: reasons.get("shared_goal", 0) for arm, reasons in way.dropped.items()}
+    kept = {arm: gates.get("no_measured_goal", {}).get("failed", 0) for arm, gates in way.gates.items()}
+    for fate, counts in (
+        ("Left out of the lessons, as", dropped),
+        ("Kept among the lessons (lessons.shared_goals: keep), though", kept),
+    ):
+        if any(counts.values()):
+            each = words.listed(f"{arm} {number}" for arm, number in counts.items())
+            said.append(f"{fate} a dev or test task asks for the same: {each}.")
     return said
 
 

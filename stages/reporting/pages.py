@@ -16,6 +16,7 @@ from stages.reporting import tables, words
 from stages.reporting.cells import CellReport, notes, warning
 from stages.reporting.episodes import Column, episode_set, packed
 from stages.reporting.figures import COLOURS, figures, inline, standalone
+from stages.reporting.paper import beside
 from stages.reporting.provenance import top_hints, way_back
 from stages.reporting.recorded import Recorded
 from stages.reporting.verdict import verdict
@@ -89,6 +90,7 @@ def summary(cell: CellReport) -> dict[str, Any]:
         "verdict": verdict(cell),
         "notes": notes(cell),
         "headline": tables.headline(cell, cell.systems),
+        "paper": beside(cell),
     }
 
 

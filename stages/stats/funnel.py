@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from stages.core.records import BankEntry, Episode, Hint, Lesson
-from stages.stats.systems import Panel, Share, Study, billed, by_skill, check_panel, usable
+from stages.stats.systems import Overlap, Panel, Share, Study, billed, by_skill, check_panel, usable
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class FunnelRow:
     `rules`: by the hint writer's rule, the hints written, the teacher episodes that were shown one (through its bank
     entry), and how many of these succeeded; an episode is shown several rules, so the columns do not add up. `lessons`,
     `lesson_tokens`, `trained_tokens`, `gates` and `dropped` are by arm. `tokens` are billed totals over all episodes of
-    the two plays; `student_epochs` is how often training passes over the lesson tokens.
+    the two plays; `student_epochs` is how often training passes over the lesson tokens. `max_turns`, `k` and `overlaps` are the study's.
     """
 
     env: str
@@ -58,6 +58,9 @@ class FunnelRow:
     dropped: dict[str, dict[str, int]]
     tokens: dict[str, int]
     student_epochs: int
+    max_turns: int
+    k: int
+    overlaps: list[Overlap]
 
 
 def funnel_row(
@@ -106,6 +109,9 @@ def funnel_row(
         dropped={arm: dict(s.dropped) for arm, s in arms.items()},
         tokens={"rollouts": sum(map(billed, rollouts)), "teacher": sum(map(billed, teacher))},
         student_epochs=student_epochs,
+        max_turns=study.max_turns,
+        k=study.k,
+        overlaps=list(study.overlaps),
     )
 
 

@@ -36,6 +36,10 @@ class Share(TypedDict):
     success_high: float
 
 
+Overlap = TypedDict("Overlap", {"panel": str, "with": str, "tasks": int, "shared": dict[str, int]})
+"""How many of a panel's tasks share something with another panel, by what they share."""
+
+
 @dataclass(frozen=True)
 class Study:
     """Settings that stand beside every figure.
@@ -43,7 +47,8 @@ class Study:
     `withheld` are the skills the base model's warm-up left out, `strength` is `full` (never shown) or
     `hinted_only`; both empty without a warm-up. `panel_source` begins with `generated` when the tasks are no benchmark's.
     `graded` rewards lie between 0 and 1 and are reported as a score. `hint_basis` is what the hint writer saw of a failure, `category_basis` is `oracle` or `inferred` (see `agent.category`), `shots`
-    the worked examples in the prompts of all but students.
+    the worked examples in the prompts of all but students. `max_turns` and `k` are the turns of an episode and the hints shown in one, at most. `overlaps` are
+    the panels' (data/panels/<env>/overlaps.json).
     """
 
     withheld: tuple[str, ...] = ()
@@ -53,6 +58,9 @@ class Study:
     hint_basis: str = ""
     category_basis: str = "oracle"
     shots: int = 0
+    max_turns: int = 0
+    k: int = 0
+    overlaps: Sequence[Overlap] = ()
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,11 @@ ENVIRONMENT = EnvSpec(
     demonstrations="stages.demonstrations.webshop:demonstrate",
     hint_rules="stages.hinting.webshop:RULES",
     same_goal=("asin",),
+    alike={
+        "product": ("asin",),
+        "text": ("instruction",),
+        "goal": ("asin", "instruction", "attributes", "options"),
+    },
     skills=("plain", "options"),
     graded=True,
     examples=Path(__file__).with_name("examples.json"),

@@ -52,9 +52,10 @@ class OfficialGame:
 
 @dataclass(frozen=True)
 class Drawn:
-    """Games by panel. `withdrawn` train games are in none, as a measured split asks for the same in the same room."""
+    """Games by panel. `shared` train games have goals that a measured split has too, in the same room; `withdrawn` of them are in no panel."""
 
     panels: dict[str, list[OfficialGame]]
+    shared: int
     withdrawn: int
 
 
@@ -101,12 +102,14 @@ def read_games(root: Path, counts: Mapping[str, int] | None) -> dict[str, list[O
 
 def draw(games: Mapping[str, Sequence[OfficialGame]], settings: OfficialAlfworld, seed: int) -> Drawn:
     """The panels: `test` and `test_seen` are the valid splits as they are; `dev`, `train` and `warmup` are drawn by the
-    seed from the train games, and share no goal with each other or with a valid split. dev has its categories in turn.
+    seed from the train games, and share no goal with each other, nor with a valid split unless `shared_goals` keeps such games. dev has its
+    categories in turn.
 
     Raises PanelError when there are too few games.
     """
     measured = {game.goal for split in ("valid_seen", "valid_unseen") for game in games[split]}
-    left = [game for game in games["train"] if game.goal not in measured]
+    shared = sum(game.goal in measured for game in games["train"])
+    left = [g for g in games["train"] if settings.shared_goals == "keep" or g.goal not in measured]
     withdrawn = len(games["train"]) - len(left)
     rng = random.Random(f"alfworld-official-1|{seed}")
     rank = {goal: rng.random() for goal in sorted({game.goal for game in left})}
@@ -117,14 +120,14 @@ def draw(games: Mapping[str, Sequence[OfficialGame]], settings: OfficialAlfworld
         if len(pool) < number:
             raise PanelError(
                 f"panel {panel!r} asks for {number:,} games, and {len(pool):,} of {len(games['train']):,} train games are "
-                f"left: {withdrawn:,} share a goal with a valid split. Ask for fewer in panels.alfworld.official"
+                f"left: {withdrawn:,} share a goal with a valid split and are left out. Ask for fewer in panels.alfworld.official"
             )
         panels[panel] = sorted(pool[:number], key=lambda game: game.path)
         taken = {game.goal for game in panels[panel]}
         left = [game for game in left if game.goal not in taken]
     shown = {"warmup": panels["warmup"], "train": panels["train"], "dev": panels["dev"]}
     shown |= {"test": list(games["valid_unseen"]), "test_seen": list(games["valid_seen"])}
-    return Drawn({panel: chosen for panel, chosen in shown.items() if chosen}, withdrawn)
+    return Drawn({panel: chosen for panel, chosen in shown.items() if chosen}, shared, withdrawn)
 
 
 def _read_game(root: Path, path: str) -> OfficialGame | None:

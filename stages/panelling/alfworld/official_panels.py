@@ -97,7 +97,5 @@ def _source(games: Mapping[str, Sequence[OfficialGame]], drawn: Drawn) -> str:
     """Where the tasks came from, as tables and reports quote it."""
     releases = " and ".join(sorted({game.release for split in games.values() for game in split}))
     found = ", ".join(f"{len(games[split]):,} {split}" for split in SPLITS)
-    return (
-        f"official ({releases}; {found}; {drawn.withdrawn:,} train games left out, whose goals valid_seen or valid_unseen "
-        "have too)"
-    )
+    fate = "left out" if drawn.withdrawn == drawn.shared else "kept"
+    return f"official ({releases}; {found}; {drawn.shared:,} train games {fate}, whose goals valid_seen or valid_unseen have too)"

@@ -24,6 +24,7 @@ class OfficialAlfworld(Section):
     train: Positive
     dev: Positive
     warmup: Count
+    shared_goals: Literal["drop", "keep"]
     counts: AlfworldCounts | None
 
 

@@ -20,7 +20,7 @@ from stages.panelling.webshop.goals import SPLITS, human_goals, synthetic_goals
 from stages.panelling.webshop.nouns import ListedNouns, NounError, SpacyNouns
 from stages.panelling.webshop.official import FILES, OfficialData, OfficialError, read_official
 from stages.panelling.webshop.release import unfit
-from stages.panelling.webshop.settings import WebshopPanels
+from stages.panelling.webshop.settings import OfficialWebshop, WebshopPanels
 from stages.panelling.webshop.vocabulary import NOUNS
 
 CATALOGUE = "catalogue.parquet"
@@ -41,8 +41,9 @@ def build_panels(
 ) -> None:
     """Write the panels of these names, each of at most `limit` goals, and the catalogue to the folder `out`.
 
-    `test` comes from upstream's test split [0, 500) of the shuffled goals, `dev` from [500, 1500), `warmup` and `train` from the rest; of
-    fewer than 3,000 goals the splits take the same shares. No product of a measured panel is any other panel's.
+    `test` comes from upstream's test split [0, 500) of the shuffled goals, `dev` from [500, 1500), `warmup` and `train` from the rest.
+    Balanced panels take the same shares of fewer than 3,000 goals, and no product of a measured one is any other's. Official ones are the
+    first goals of each split, in upstream's order, and may share what `stages.panels` then counts.
     Raises `PanelError` when the data are unusable or there are too few goals.
     """
     try:
@@ -52,18 +53,31 @@ def build_panels(
         raise PanelError(str(error)) from error
     out.mkdir(parents=True, exist_ok=True)
     sha256 = write_catalogue(out / CATALOGUE, data.products)
-    sizes = {str(panel): {str(k): n for k, n in wanted.items()} for panel, wanted in settings.sizes.items()}
     department = {product.asin: product.category for product in data.products}
-    chosen = choose(goals, department, sizes, settings.seed)
-    tasks = {
+    if settings.choose == "official":
+        chosen = choose_official(goals, settings.official)
+    else:
+        sizes = {str(panel): {str(k): n for k, n in wanted.items()} for panel, wanted in settings.sizes.items()}
+        chosen = choose(goals, department, sizes, settings.seed)
+    tasks: dict[str, list[Task]] = {
         panel: [
             _task(panel, n, goal, department[goal.asin], settings, sha256)
             for n, goal in enumerate(cut(chosen[panel], lambda goal: bool(goal.options), limit.get(panel)))
         ]
         for panel in ("warmup", "train", "dev", "test")
-        if panel in names
+        if panel in names and panel in chosen
     }
-    write_panels(out, "webshop", f"{settings.source}, nouns: {data.nouns}", tasks, data.files)
+    write_panels(out, "webshop", f"{_source(settings)}, nouns: {data.nouns}", tasks, data.files)
+
+
+def _source(settings: WebshopPanels) -> str:
+    """Where the tasks came from, as tables and reports quote it; official panels say all that tells them from the papers'."""
+    if settings.choose == "balanced":
+        return settings.source
+    products = f"{settings.products:,} products" if settings.products else "all products"
+    return (
+        f"{settings.source}, {products}, goals in the official order, view {settings.view}, dialect {settings.dialect}"
+    )
 
 
 def read_data(settings: WebshopPanels) -> OfficialData:
@@ -116,6 +130,21 @@ def choose(
             chosen[panel] += found
             taken |= {goal.asin: panel for goal in found}
             used |= {(goal.asin, goal.instruction) for goal in found}
+    return chosen
+
+
+def choose_official(goals: Sequence[Goal], wanted: OfficialWebshop) -> dict[str, list[Goal]]:
+    """The first goals of upstream's splits, in their order: task n of `test` is goal n, of `dev` goal 500 + n, of `train` goal 1,500 + n.
+    Raises `PanelError` where there are fewer."""
+    chosen = {}
+    for panel, number in wanted.model_dump().items():
+        start = SPLITS[panel][0]
+        if len(goals) < start + number:
+            raise PanelError(
+                f"panel {panel!r} asks for goals {start:,} to {start + number - 1:,} of the official order, and there are {len(goals):,} in all; "
+                "ask for fewer in panels.webshop.official, for more products, or for balanced panels (panels.webshop.choose)"
+            )
+        chosen[panel] = list(goals[start : start + number])
     return chosen
 
 

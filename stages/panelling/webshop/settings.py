@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import importlib.util
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
-from stages.core.sections import Count, Level, PanelSettings, filled
+from stages.core.sections import Count, Level, PanelSettings, Positive, Section, filled
+
+
+class OfficialWebshop(Section):
+    """How many goals of each official split, from its beginning on."""
+
+    train: Positive
+    dev: Annotated[int, Field(gt=0, le=1000)]
+    test: Annotated[int, Field(gt=0, le=500)]
 
 
 class WebshopPanels(PanelSettings):
+    """`choose` says how goals become panels: `balanced` ones of `sizes`, without a product in common, or `official` ones as WebShop orders them,
+    which may share products and texts."""
+
     source: Literal["generated", "official"]
     data_dir: str | None = None
     products: Count
@@ -18,17 +29,26 @@ class WebshopPanels(PanelSettings):
     goals: Literal["human", "synthetic"]
     view: Literal["papers", "text", "text_rich"]
     dialect: Literal["client", "text"]
+    choose: Literal["official", "balanced"]
+    official: OfficialWebshop
     sizes: dict[Literal["warmup", "train", "dev", "test"], dict[Literal["plain", "options"], Count]]
 
     @model_validator(mode="after")
     def _complete(self) -> WebshopPanels:
-        filled(self.sizes)
+        if self.choose == "balanced":
+            filled(self.sizes)
+        elif self.goals != "human":
+            raise ValueError(
+                "choose 'official' takes the human goals, whose order and splits it follows; set goals to human"
+            )
         if self.source == "official" and self.data_dir is None:
             raise ValueError("source 'official' needs data_dir, the folder with WebShop's items_*.json files")
         return self
 
     def size(self, panel: str) -> int:
-        """How many goals a panel has."""
+        """How many goals a panel has; official panels have none for a warm-up."""
+        if self.choose == "official":
+            return int(self.official.model_dump().get(panel, 0))
         return sum(count for name, counts in self.sizes.items() if name == panel for count in counts.values())
 
     def inspect(self) -> list[tuple[Level, str]]:
