@@ -30,8 +30,8 @@ def open_engine(settings: params.Engine, base: Path, adapter: Path | None, stop:
         from stages.engines.server import ServerEngine
 
         held = (base / "tokenizer_config.json").is_file() or read_manifest(base) is not None
-        opener, template = open_chat(base).opener if held else "", template_of(base / "identity.json")
-        return ServerEngine(settings.server, adapter, base=base, template=template, opener=opener, **common)
+        chat, template = open_chat(base) if held else None, template_of(base / "identity.json")
+        return ServerEngine(settings.server, adapter, base=base, template=template, chat=chat, **common)
     if settings.kind == "vllm":
         from stages.engines.vllm import VllmEngine
 

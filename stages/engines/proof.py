@@ -17,7 +17,10 @@ from stages.engines.base import EngineFault
 
 _LEAST = 0.01  # nats; a trained adapter moves some token by far more, and rounding by less
 
-PROMPT = (Message("user", "You are in the middle of a room. Looking around you, you see a box 1. What do you do?"),)
+PROMPT = (
+    Message("system", "You act in a household."),
+    Message("user", "You are in the middle of a room. Looking around you, you see a box 1. What do you do?"),
+)
 
 
 @dataclass(frozen=True)

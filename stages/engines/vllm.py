@@ -126,6 +126,7 @@ class VllmEngine:
             max_tokens=self._max_new,
             stop=[] if self._chat.thinks else self._stop,  # vLLM would end a reply in its thought
             stop_token_ids=[self._chat.end],
+            skip_special_tokens=False,  # of which some families' marks of thoughts are
             seed=state.seed,
         )
         self._asked += 1
