@@ -17,6 +17,7 @@ from typing import Any
 from stages.core.process import Fault
 from stages.core.records import Message
 from stages.core.thinking import THOUGHT, aloud
+from stages.models.identity import template_of
 from stages.models.manifest import model_folder
 from stages.models.thoughts import Marks, marks
 
@@ -41,12 +42,6 @@ def common(a: Sequence[object], b: Sequence[object]) -> int:
     """How many members two sequences begin with in common."""
     pairs = enumerate(zip(a, b, strict=False))
     return next((place for place, (x, y) in pairs if x != y), min(len(a), len(b)))
-
-
-def template_of(record: Path) -> dict[str, Any]:
-    """The template's arguments as the record of a model says them (identity.json, source.json); none where it says nothing."""
-    found = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
-    return dict(found.get("template", {}))
 
 
 def open_chat(folder: Path, record: Path | None = None) -> Chat:
