@@ -105,7 +105,7 @@ class Chat:
                 )
             )
         except Exception as error:  # a template may raise anything
-            raise ChatError(f"the model's chat template fails: {error}") from error
+            raise ChatError(f"the model's chat template fails: {' '.join(str(error).split())}") from error
 
     def encode(self, text: str, after: str = "") -> list[int]:
         """Ids of a text that `prompt` or `written` gave, or of a part of it that stands after such a text, with no tokens added."""
