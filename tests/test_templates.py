@@ -267,11 +267,21 @@ def test_a_date_may_be_fixed_by_the_templates_own_argument() -> None:
     assert "Today Date: 26 Jul 2024" in Chat(tokenizer, {"date_string": "26 Jul 2024"}).prompt([Message("user", "Hi.")])
 
 
-def test_a_date_in_a_form_that_cannot_be_seen_is_refused() -> None:
+@pytest.mark.parametrize(
+    "asked", ["{% set form = '%Y' %}{{ strftime_now(form) }}", "{% set clock = strftime_now %}{{ clock('%Y') }}"]
+)
+def test_a_date_in_a_form_that_cannot_be_seen_is_refused(asked: str) -> None:
     tokenizer = make_tokenizer()
-    tokenizer.chat_template = "{% set form = '%Y' %}{{ strftime_now(form) }}" + tokenizer.chat_template
+    tokenizer.chat_template = asked + tokenizer.chat_template
     with pytest.raises(ChatError, match="in a form that is not written out in it"):
         Chat(tokenizer, DAY)
+
+
+def test_a_date_is_fixed_however_its_question_is_spaced() -> None:
+    tokenizer = make_tokenizer()
+    asked = "{# strftime_now #}{% if strftime_now is defined %}{{ strftime_now ( '%Y' ) }}{% endif %}"
+    tokenizer.chat_template = asked + tokenizer.chat_template
+    assert Chat(tokenizer, {"strftime_now": "1999-01-31"}).prompt([Message("user", "Hi.")]).startswith("1999<|im_start")
 
 
 def test_where_there_is_no_system_role_its_text_opens_the_first_user_message() -> None:

@@ -225,9 +225,10 @@ def _dated(source: str, day: object) -> str:
         f"it writes today's date into prompts, which would change from day to day: fix it in model.template, by {CLOCK}: "
         "'2026-01-31' or by an argument of its own"
     )
-    call = rf"{CLOCK}\(\s*(['\"])(.*?)\1\s*\)"
+    call = rf"{CLOCK}\s*\(\s*(['\"])(.*?)\1\s*\)"
     dated = re.sub(call, lambda c: json.dumps(told.strftime(c[2])) if told else f"raise_exception({unset})", source)
-    if f"{CLOCK}(" in dated:
+    others = re.sub(r"\{#.*?#\}", "", re.sub(call, "", source), flags=re.S)
+    if re.search(rf"\b{CLOCK}\b(?!\s+is\s+(not\s+)?defined)", others):
         raise ChatError(f"the model's chat template asks {CLOCK} for a date in a form that is not written out in it")
     return dated
 
