@@ -13,7 +13,7 @@ from pathlib import Path
 
 from stages.core.files import replacing
 from stages.core.process import run_stage
-from stages.models.chat import template_of
+from stages.models.identity import template_of
 from stages.models.manifest import BASE as OUT
 from stages.models.manifest import SOURCE, Manifest, file_names, list_files, model_folder, read_manifest
 from stages.training.trainer import TrainingError, merge

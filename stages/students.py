@@ -19,6 +19,7 @@ from stages.core.process import Fault, check_root, die_with_parent, hush_librari
 from stages.core.records import Lesson, read
 from stages.models.chat import open_chat
 from stages.models.conversation import examples
+from stages.models.identity import base_name
 from stages.models.manifest import BASE, model_folder
 from stages.training.launch import is_first, launch, wanted, work
 from stages.training.trainer import train
@@ -65,6 +66,7 @@ def recipe_of(cell: str) -> Training:
 
 def teach(name: str, recipe: Training, seed: int, out: Path) -> None:
     """Train on all lessons of a cell and arm (their gates have refused whatever must not be learnt) and write the student to `out`."""
+    base = base_name(BASE)
     lessons = read(DATA / "lessons" / name / "lessons.parquet", Lesson)
     chat = open_chat(BASE)
     taught = [example for lesson in lessons for example in examples(chat, lesson.messages)]
@@ -74,6 +76,7 @@ def teach(name: str, recipe: Training, seed: int, out: Path) -> None:
     (out / "curve.jsonl").write_text("".join(json.dumps(row) + "\n" for row in curve), encoding="utf-8")
     facts = {
         "schema_version": 1,
+        "base": base,
         "lessons": len(lessons),
         "tokens": sum(lesson.tokens for lesson in lessons),
         "trained_tokens": sum(lesson.trained_tokens for lesson in lessons),

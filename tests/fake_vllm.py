@@ -29,6 +29,7 @@ class SamplingParams:
     max_tokens: int
     stop: list[str] = field(default_factory=list)
     stop_token_ids: list[int] = field(default_factory=list)
+    skip_special_tokens: bool = True
     seed: int | None = None
     prompt_logprobs: int | None = None
 
@@ -150,11 +151,14 @@ class LLM:
         )[0, len(ids) :].tolist()
         for end in range(1, len(out) + 1):
             if out[end - 1] in (self.tokenizer.eos_token_id, *params.stop_token_ids):
-                return self.tokenizer.decode(out[: end - 1]), out[:end], "stop"
-            text = self.tokenizer.decode(out[:end])
+                return self.text(out[: end - 1], params), out[:end], "stop"
+            text = self.text(out[:end], params)
             if any(stop in text for stop in params.stop):
                 return text[: min(text.index(s) for s in params.stop if s in text)], out[:end], "stop"
-        return self.tokenizer.decode(out), out, "length"
+        return self.text(out, params), out, "length"
+
+    def text(self, ids: list[int], params: SamplingParams) -> str:
+        return str(self.tokenizer.decode(ids, skip_special_tokens=params.skip_special_tokens))
 
 
 def common(a: Sequence[int], b: Sequence[int]) -> int:

@@ -137,6 +137,8 @@ def test_a_template_that_leaves_texts_out_is_refused(tiny_tokenizer: Any) -> Non
 def test_what_a_template_raises_is_said_in_one_line(tiny_tokenizer: Any) -> None:
     with pytest.raises(ChatError, match=r"^the model's chat template fails: No\.$"):
         with_template(tiny_tokenizer, "{{ raise_exception('No.') }}")
+    with pytest.raises(ChatError, match=r"fails: Not so\. Never\.$"):
+        with_template(tiny_tokenizer, "{{ raise_exception('Not so.\n  Never.') }}")
     with pytest.raises(ChatError, match=r"^the model's chat template fails: Unexpected end of template\."):
         with_template(tiny_tokenizer, "{% for m in messages %}")
 

@@ -193,21 +193,22 @@ def test_what_does_not_fit_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("number", "gigabytes", "tensor_parallel", "level", "said"),
     [
-        (1, 24, 1, "ok", "1 x H, 24 GB each"),
-        (1, 15, 1, "fault", "vLLM may take 13.5 GB, and needs 14.0 GB of weights and 0.9 GB for an episode"),
+        (1, 24, 1, "ok", "0.3 GB for a student; not counted: activations"),
+        (1, 15, 1, "fault", "vLLM may take 13.5 GB, and needs 14.0 GB for weights, 0.9 GB for an episode"),
+        (1, 16.8, 1, "fault", "may take 15.1 GB"),  # without a student it would do
         (2, 15, 2, "ok", "2 x H, 15 GB each"),
         (1, 24, 2, "fault", "engine.vllm.tensor_parallel is 2"),
     ],
 )
 def test_a_gpu_too_small_for_the_profile_is_a_fault(
-    monkeypatch: pytest.MonkeyPatch, number: int, gigabytes: int, tensor_parallel: int, level: str, said: str
+    monkeypatch: pytest.MonkeyPatch, number: int, gigabytes: float, tensor_parallel: int, level: str, said: str
 ) -> None:
     card = SimpleNamespace(name="H", total_memory=gigabytes * 10**9)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: number)
     monkeypatch.setattr("torch.cuda.get_device_properties", lambda _: card)
     vllm = settings(engine__vllm={"gpu_memory": 0.9, "tensor_parallel": tensor_parallel}).engine.vllm
-    finding = _gpu(14e9, 16384 * 57344, vllm)
+    finding = _gpu(14e9, 16384 * 57344, 0.3e9, vllm)
     assert finding.level == level and said in finding.text
 
 

@@ -252,7 +252,8 @@ def project(room: Path, tiny_llama: Path, tmp_path: Path) -> Path:
     values["students"]["alfworld"]["epochs"] = 5000
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
     shutil.copy(ROOT / "dvc.yaml", tmp_path)
-    shutil.copytree(tiny_llama, tmp_path / "data" / "base" / "model")
+    base = shutil.copytree(tiny_llama, tmp_path / "data" / "base" / "model")
+    (base / "identity.json").write_text('{"source": "tiny", "weights_sha256": "abc"}')
     lessons = [lesson("sft", f"task{number}", "put") for number in range(8)]
     write(tmp_path / "data" / "lessons" / "alfworld_react_sft" / "lessons.parquet", Lesson, lessons)
     (tmp_path / STUDENT).mkdir(parents=True)
@@ -318,6 +319,7 @@ def test_a_launched_student_takes_the_old_ones_place(project: Path) -> None:
     assert does == "students alfworld_react sft 0: trains a student on lessons"
     assert result.startswith("students: alfworld_react_sft_s0: 8 lessons, last loss")
     assert sorted(path.name for path in (project / STUDENT).iterdir()) == ["adapter", "curve.jsonl", "student.json"]
+    assert json.loads((project / STUDENT / "student.json").read_text())["base"] == "tiny@abc"
     curve = [json.loads(line) for line in (project / STUDENT / "curve.jsonl").read_text().splitlines()]
     assert curve[-1]["loss"] < curve[0]["loss"]
 

@@ -112,6 +112,12 @@ def test_a_model_that_students_cannot_learn_on_is_named(model: Path, change: dic
     refused("model", rf"^model/config\.json: {because}")
 
 
+def test_a_folder_without_the_tokenizers_files_is_named(model: Path) -> None:
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (model / name).unlink()
+    refused("model", r"^model: its tokenizer does not know plain text; take tokenizer\.json and its other files anew$")
+
+
 def test_a_model_without_a_chat_template_is_named(model: Path) -> None:
     (model / "chat_template.jinja").unlink()
     refused("model", r"^model: its tokenizer has no chat template; use an instruct model$")

@@ -16,7 +16,8 @@ from stages import source as source_stage
 from stages.commands.doctor import Finding, examine
 from stages.core.params import Settings, SettingsError, load, parse
 from stages.models import manifest
-from stages.models.chat import ChatError, open_chat, template_of
+from stages.models.chat import ChatError, open_chat
+from stages.models.identity import template_of
 from stages.pretrained.obtain import obtain
 from stages.runner import study
 

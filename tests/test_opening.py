@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -13,10 +14,20 @@ from structure import ROOT
 
 from stages.core.params import load
 from stages.engines.opening import open_engine
+from stages.models.hub import ModelError
 
 pytest_plugins = ["tiny"]
 
-ADAPTER = Path("data/students/alfworld_react_sft_s0/adapter")
+IDENTITY = {"source": "tiny", "weights_sha256": "abc"}
+
+
+def record(folder: Path, model: dict[str, Any], student: dict[str, Any]) -> tuple[Path, Path]:
+    """A base and a student's adapter, of which there are the records alone."""
+    base, adapter = folder / "base", folder / "student/adapter"
+    for path, content in ((base / "identity.json", model), (adapter.parent / "student.json", student)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content))
+    return base, adapter
 
 
 def test_a_server_run_needs_no_torch() -> None:
@@ -37,7 +48,8 @@ print("torch" in sys.modules)
     assert out.split() == ["server:tiny", "False"]
 
 
-def test_the_engine_is_the_one_that_params_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_engine_is_the_one_that_params_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    base, adapter = record(tmp_path, IDENTITY, {"base": "tiny@abc"})
     made: list[tuple[Any, dict[str, Any]]] = []
     for kind in ("cpu", "vllm"):
         monkeypatch.setattr(
@@ -45,7 +57,7 @@ def test_the_engine_is_the_one_that_params_name(monkeypatch: pytest.MonkeyPatch)
         )
     engine = load(ROOT / "params.yaml").engine
     for kind in ("cpu", "vllm"):
-        open_engine(engine.model_copy(update={"kind": kind, "dtype": "float32"}), Path("base"), ADAPTER, ("x",))
+        open_engine(engine.model_copy(update={"kind": kind, "dtype": "float32"}), base, adapter, ("x",))
     common = {
         "dtype": "float32",
         "slots": engine.slots,
@@ -55,9 +67,28 @@ def test_the_engine_is_the_one_that_params_name(monkeypatch: pytest.MonkeyPatch)
         "stop": ("x",),
     }
     assert made == [
-        ("cpu", (Path("base"), ADAPTER), common),
-        ("vllm", (Path("base"), ADAPTER), {**common, **engine.vllm.model_dump()}),
+        ("cpu", (base, adapter), common),
+        ("vllm", (base, adapter), {**common, **engine.vllm.model_dump()}),
     ]
+
+
+@pytest.mark.parametrize("kind", ["cpu", "vllm", "server"])
+@pytest.mark.parametrize(
+    ("model", "student", "said"),
+    [
+        ({**IDENTITY, "weights_sha256": "def"}, {"base": "tiny@abc"}, r"on the base tiny@abc, and .*base is tiny@def"),
+        ({**IDENTITY, "template": {"think": False}}, {"base": "tiny@abc"}, r"is tiny \(think=false\)@abc"),
+        (IDENTITY, {"lessons": 3}, r"does not say on which base the student learnt \(KeyError"),
+    ],
+    ids=["weights", "template", "unsaid"],
+)
+def test_a_student_of_another_base_is_refused_by_every_engine(
+    kind: Any, model: dict[str, Any], student: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    base, adapter = record(tmp_path, model, student)
+    engine = load(ROOT / "params.yaml").engine.model_copy(update={"kind": kind})
+    with pytest.raises(ModelError, match=f"^{adapter.parent}/student.json: .*{said}.*; run `dvc repro students`$"):
+        open_engine(engine, base, adapter, ())
 
 
 def test_without_an_adapter_peft_is_not_imported(tiny_llama: Path) -> None:

@@ -97,8 +97,6 @@ THOUGHTS = [
     ("<think>\nMaybe\nAction: open fridge 1\n</think>\nThink: b\nAction: look", "b"),
     ("Maybe\nAction: open fridge 1\n</think>\n\nThink: b\nAction: look", "b"),
     ("<think></think>Think: b\nAction: look", "b"),
-    ("[THINK]Action: go[/THINK]Think: b\nAction: look", "b"),
-    ("<|channel>thought\nAction: go\n<channel|>Think: b\nAction: look", "b"),
     ("<think>a<think>Action: go</think>Action: sing</think>\nThink: b\nAction: look", "b"),
     ("<think>I write <think> first.</think>\nThink: b\nAction: look", "b"),
     ("Think: b\n<think>\nAction: go\n</think>\nAction: look", "b"),
@@ -115,7 +113,7 @@ def test_an_action_in_a_think_block_is_not_the_agents(reply: str, thought: str) 
 @pytest.mark.parametrize("agent", [REACT, STRICT], ids=["loose", "strict"])
 @pytest.mark.parametrize(
     "reply",
-    ["<think>\nMaybe\nAction: open fridge 1", "<think>Action: go</think>\n<think>\nAction: look", "[THINK]Action: go"],
+    ["<think>\nMaybe\nAction: open fridge 1", "<think>Action: go</think>\n<think>\nAction: look"],
 )
 def test_a_think_block_that_is_not_closed_has_no_action(agent: object, reply: str) -> None:
     assert (REACT if agent is REACT else STRICT).parse(reply) == Decision("", "", fault="no_action")

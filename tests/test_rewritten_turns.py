@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 import trl
-from fake_server import serving
+from fake_server import chat, serving
 from fake_vllm import LLM, modules
 from talks import converse
 from transformers import AutoModelForCausalLM
@@ -150,6 +150,21 @@ def test_a_server_is_sent_the_template_arguments_and_only_where_there_are_any(tm
     plain, told = server.bodies
     assert "chat_template_kwargs" not in plain
     assert told["chat_template_kwargs"] == {"enable_thinking": False}
+
+
+def test_thoughts_that_a_server_leaves_in_their_familys_marks_are_thoughts(tiny_qwen2: Path, tmp_path: Path) -> None:
+    base = with_template(tiny_qwen2, tmp_path, "gemma4_v5")
+    talk = [Message("system", "You act."), Message("user", "Hi.")]
+    with serving() as server:
+        server.answer = lambda body: chat("<|channel>thought\nMaybe\nAction: fly\n<channel|>Action: look")
+        engine = opened(server.url, base, {})
+        session = engine.open(0)
+        for _ in range(2):
+            engine.submit(session, talk)
+            [reply] = engine.poll()
+            assert reply.text == "<think>\nMaybe\nAction: fly\n</think>Action: look"
+            talk += [Message("assistant", reply.text), Message("user", "Go on.")]
+    assert server.bodies[-1]["messages"][2]["content"] == "Action: look"
 
 
 def test_vllm_which_would_end_a_reply_in_its_thought_is_not_told_the_stop_strings(

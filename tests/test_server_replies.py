@@ -25,6 +25,12 @@ def server() -> Iterator[FakeServer]:
         yield server
 
 
+@pytest.mark.parametrize(("said", "finish"), [("eos", "stop"), ("eos_token", "stop"), ("max_tokens", "length")])
+def test_an_end_by_another_name_is_one(server: FakeServer, said: str, finish: str) -> None:
+    server.script = [chat(LOOK, said)]
+    assert (ask(make(server)).finish, len(server.bodies)) == (finish, 1)
+
+
 @pytest.mark.parametrize("text", [None, "", "Think: I go to the"])
 @pytest.mark.parametrize("finish", ["abort", "error", "content_filter", "tool_calls", "function_call", None])
 def test_a_reply_that_was_not_ended_properly_is_asked_for_again(
@@ -149,6 +155,8 @@ OVERFLOWS = [
     (413, "The input is too large for this model"),
     (422, "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096. Given: 4000 `inputs` tokens"),
     (422, "Input validation error: `inputs` must have less than 1024 tokens. Given: 2000"),
+    (400, "This model's maximum prompt length is 131072 but the request contains 537812 tokens."),
+    (400, "Range of input length should be [1, 30720]"),
     (200, "This model's maximum context length is 4096 tokens."),
 ]
 

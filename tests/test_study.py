@@ -12,8 +12,9 @@ from structure import ROOT
 from stages.core.params import Cell, load
 from stages.core.records import Episode, read
 from stages.envs.panel import load_panel, write_panels
+from stages.models.hub import ModelError
 from stages.runner import study
-from stages.runner.study import Runner, StudyError, System
+from stages.runner.study import Runner, System
 
 
 @pytest.fixture
@@ -87,5 +88,5 @@ def test_where_a_server_is_does_not_make_other_episodes_and_its_model_does(world
 
 def test_a_missing_base_model_is_named(world: World) -> None:
     Path("data/base/model/identity.json").unlink()
-    with pytest.raises(StudyError, match=r"identity\.json: no such file; run `dvc repro base`"):
+    with pytest.raises(ModelError, match=r"identity\.json: no such file; run `dvc repro base`"):
         runner()

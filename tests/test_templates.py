@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import trl
 from tiny import make_tokenizer
 
 from stages.core.records import Message
+from stages.core.thinking import aloud
 from stages.models.chat import Chat, ChatError
 from stages.models.conversation import IGNORED, Conversation, Encoded, examples, way
 
@@ -32,16 +34,18 @@ ENDS = {
     "smolvlm": "<end_of_utterance>",
 }
 """By the beginning of a family's name; all others end with ChatML's."""
+CONTROL = re.compile(r"<\|[\w ]+\|>|<\|\w+>|<\w+\|>|</?think>")
+"""Tokens that templates write."""
 DATED = {"gptoss", "llama3_2"}
 DAY = {"strftime_now": "2026-01-31"}
 
-ANEW_AFTER_THOUGHTS = {"diffusion_gemma", "gemma4", "gemma4_v3", "gemma4_v4", "gemma4_v5", "qwen3"}
+ANEW_AFTER_THOUGHTS = {"diffusion_gemma", "gemma4", "gemma4_v2", "gemma4_v3", "gemma4_v4", "gemma4_v5", "qwen3"}
 ANEW_AFTER_THOUGHTS |= {"lfm2_2_5", "lfm2_2_5_v2", "lfm2_2_5_vl"}
-ANEW = {"deepseek_r1_distill", "deepseekv3", "glm4moe", "gptoss", "idefics3", "llava_next", "muse_glimmer", "smolvlm"}
+ANEW = {"deepseek_r1_distill", "deepseekv3", "glm4moe", "gptoss", "idefics3", "llava_next", "smolvlm"}
 ANEW |= {"nemotron_3_5_lightning", "nemotron_3_nano", "nemotron_3_super", "nemotron_3_ultra"}
 ANEW |= {"qwen3_5_nothink", "qwen3_5_think", "qwen3_6"}
 KEEPING = {"muse_glimmer", "qwen3_8"}  # show a model its earlier thoughts
-UNKNOWING = {"cohere", "cohere2", "gemma", "gemma3", "gemma4_v2", "idefics3", "lfm2", "lfm2_v2", "llama3", "llama3_1"}
+UNKNOWING = {"cohere", "cohere2", "gemma", "gemma3", "idefics3", "lfm2", "lfm2_v2", "llama3", "llama3_1"}
 UNKNOWING |= {"llama3_2", "llava_next", "phi3", "phi3_5", "qwen2_5", "qwen2_5_vl", "qwen3_instruct_2507", "qwen3_vl"}
 UNKNOWING |= {"smolvlm"}
 """Families whose templates know no thoughts and take them for what is said."""
@@ -62,11 +66,25 @@ REPLIES = {
 OBSERVATIONS = ("You see a box 1.", "The box 1 is open. In it is the mug 1.", "", "It holds {end} and <s>.\n")
 
 
+SPOKEN = (Message("system", "You act."), Message("user", "Hi."))
+THOUGHT = "Maybe.\nAction: fly"
+MARKED = {
+    "gptoss": f"<|channel|>analysis<|message|>{THOUGHT}<|end|><|start|>assistant<|channel|>final<|message|>Action: look",
+    "muse_glimmer": f" to=self<|message|>{THOUGHT}<|eom|><|start|>assistant to=user<|message|>Action: look",
+    **dict.fromkeys(
+        ("diffusion_gemma", "gemma4", "gemma4_v2", "gemma4_v3", "gemma4_v4", "gemma4_v5"),
+        f"<|channel>thought\n{THOUGHT}\n<channel|>Action: look",
+    ),
+}
+"""What models write whose marks of thoughts are not `<think>`."""
+
+
 def chat_of(family: str, **arguments: Any) -> Chat:
     tokenizer = make_tokenizer()
     names = sorted((name for name in ENDS if family.startswith(name)), key=len)
     tokenizer.add_special_tokens({"eos_token": ENDS[names[-1]] if names else "<|im_end|>", "bos_token": "<s>"})
     tokenizer.chat_template = (FOLDER / f"{family}.jinja").read_text(encoding="utf-8")
+    tokenizer.add_special_tokens({"extra_special_tokens": sorted({*CONTROL.findall(tokenizer.chat_template)})})
     return Chat(tokenizer, {**(DAY if family in DATED else {}), **arguments})
 
 
@@ -182,6 +200,52 @@ def test_which_models_may_think() -> None:
     assert not thinking & {"qwen2_5", "qwen3_5_nothink", "qwen3_instruct_2507", "llama3_1", "gemma3"}
 
 
+@pytest.mark.parametrize("family", MARKED)
+def test_thoughts_in_a_familys_own_marks_are_thoughts(family: str) -> None:
+    chat = chat_of(family)
+    text = chat.read(MARKED[family])
+    assert (chat.thinks, aloud(text).strip(), text.count(THOUGHT)) == (True, "Action: look", 1)
+    marked = chat.tokenizer(MARKED[family], add_special_tokens=False)["input_ids"]
+    assert chat.encode(chat.written(text)) == marked
+    assert chat.decode([*marked, chat.end]) == text
+    unclosed = chat.read(MARKED[family].partition("fly")[0])
+    assert aloud(unclosed).strip() == "" and chat.read(chat.written(unclosed)) == unclosed
+    talk = [*SPOKEN, Message("assistant", text), Message("user", "Go on.")]
+    assert (THOUGHT in chat.prompt(talk)) == (family in KEEPING)
+
+
+@pytest.mark.parametrize(
+    ("family", "before"), [("gptoss", "<|channel|>final<|message|>"), ("muse_glimmer", " to=user<|message|>")]
+)
+def test_what_a_family_writes_before_it_speaks_is_no_part_of_the_reply(family: str, before: str) -> None:
+    chat = chat_of(family)
+    assert (chat.read(f"{before}Action: look"), chat.written("Action: look")) == (
+        "Action: look",
+        f"{before}Action: look",
+    )
+    talk = [*SPOKEN, Message("assistant", "Action: look"), Message("user", "Go on.")]
+    assert chat.prompt(talk).count(f"assistant{before}Action: look") == 1
+
+
+@pytest.mark.parametrize("reasoning", [True, False])
+def test_a_reasoning_cohere_opens_its_answer_after_its_thought(reasoning: bool) -> None:
+    tokenizer = chat_of("cohere2").tokenizer
+    asks = "{% if not reasoning %}<|START_THINKING|><|END_THINKING|>{% endif %}{% endif %}"
+    tokenizer.chat_template = tokenizer.chat_template.removesuffix("<|START_RESPONSE|>{% endif %}") + asks
+    tokenizer.add_special_tokens({"extra_special_tokens": CONTROL.findall(tokenizer.chat_template)})
+    chat = Chat(tokenizer, {"reasoning": reasoning})
+    written = "<|START_RESPONSE|>Action: look<|END_RESPONSE|>"
+    assert (chat.thinks, chat.read(written), chat.written("Action: look")) == (
+        reasoning,
+        "Action: look",
+        "<|START_RESPONSE|>Action: look",
+    )
+    text = chat.read(f"<|START_THINKING|>{THOUGHT}<|END_THINKING|>{written}")
+    assert text == f"<think>{THOUGHT}</think>Action: look"
+    talk = [Message("user", "Hi."), Message("assistant", text), Message("user", "Go on.")]
+    assert "<|START_RESPONSE|>Action: look<|END_RESPONSE|>" in chat.prompt(talk) and THOUGHT not in chat.prompt(talk)
+
+
 def test_a_reply_begins_with_the_thought_that_its_prompt_has_opened() -> None:
     chat = chat_of("deepseekv3")
     assert chat.read("Hm.\n</think>\n\nAction: look") == "<think>\nHm.\n</think>\n\nAction: look"
@@ -203,11 +267,21 @@ def test_a_date_may_be_fixed_by_the_templates_own_argument() -> None:
     assert "Today Date: 26 Jul 2024" in Chat(tokenizer, {"date_string": "26 Jul 2024"}).prompt([Message("user", "Hi.")])
 
 
-def test_a_date_in_a_form_that_cannot_be_seen_is_refused() -> None:
+@pytest.mark.parametrize(
+    "asked", ["{% set form = '%Y' %}{{ strftime_now(form) }}", "{% set clock = strftime_now %}{{ clock('%Y') }}"]
+)
+def test_a_date_in_a_form_that_cannot_be_seen_is_refused(asked: str) -> None:
     tokenizer = make_tokenizer()
-    tokenizer.chat_template = "{% set form = '%Y' %}{{ strftime_now(form) }}" + tokenizer.chat_template
+    tokenizer.chat_template = asked + tokenizer.chat_template
     with pytest.raises(ChatError, match="in a form that is not written out in it"):
         Chat(tokenizer, DAY)
+
+
+def test_a_date_is_fixed_however_its_question_is_spaced() -> None:
+    tokenizer = make_tokenizer()
+    asked = "{# strftime_now #}{% if strftime_now is defined %}{{ strftime_now ( '%Y' ) }}{% endif %}"
+    tokenizer.chat_template = asked + tokenizer.chat_template
+    assert Chat(tokenizer, {"strftime_now": "1999-01-31"}).prompt([Message("user", "Hi.")]).startswith("1999<|im_start")
 
 
 def test_where_there_is_no_system_role_its_text_opens_the_first_user_message() -> None:

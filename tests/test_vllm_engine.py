@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import json
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -104,11 +103,13 @@ def test_vllm_that_is_not_there_is_named_with_its_extra(tiny_qwen2: Path, monkey
 def test_what_cannot_be_loaded_is_named(tmp_path: Path, tiny_qwen2: Path, fake_vllm: type[LLM]) -> None:
     with pytest.raises(EngineFault, match=rf"vLLM cannot load {tmp_path}/none .*lower engine\.context"):
         make(tmp_path / "none")
-    with pytest.raises(EngineFault, match=r"cannot read .*none/adapter_model\.safetensors .*dvc repro students"):
+    with pytest.raises(EngineFault, match=r"^.*none/adapter_config\.json: no adapter .*dvc repro students`$"):
         make(tiny_qwen2, tmp_path / "none")
     adapter = save_adapter(tiny_qwen2, tmp_path / "adapter")
     (adapter / "adapter_config.json").write_text(json.dumps({"r": 513}))
-    with pytest.raises(EngineFault, match=r"adapter_config\.json: no adapter of rank 512 or less"):
+    with pytest.raises(
+        EngineFault, match=r"^.*/adapter_config\.json: no adapter of rank 512 or less .*dvc repro students`$"
+    ):
         make(tiny_qwen2, adapter)
 
 
@@ -172,22 +173,6 @@ def test_a_student_that_answers_as_the_base_is_refused(
     monkeypatch.setattr(fake_vllm, "deaf", True)
     with pytest.raises(EngineFault, match=rf"{adapter} answers as the base does.*dvc repro students"):
         make(tiny_qwen2, adapter)
-
-
-def test_a_student_of_another_base_is_refused_before_anything_is_loaded(
-    tiny_qwen2: Path, fake_vllm: type[LLM], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    adapter = save_adapter(tiny_qwen2, tmp_path / "adapter")
-    other = tmp_path / "other"
-    shutil.copytree(tiny_qwen2, other)
-    config = json.loads((other / "config.json").read_text())
-    for change, said in (
-        ({"hidden_size": 64}, r"takes \[48\] numbers a token, the base 2 and \[64\]"),
-        ({"num_hidden_layers": 3}, r"has 2 layers .* the base 3 and"),
-    ):
-        (other / "config.json").write_text(json.dumps({**config, **change}))
-        with pytest.raises(EngineFault, match=f"{adapter} was trained on another base.*{said}"):
-            make(other, adapter)
 
 
 def test_vllm_ends_with_its_engine(tiny_qwen2: Path, fake_vllm: type[LLM]) -> None:

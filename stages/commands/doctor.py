@@ -164,6 +164,9 @@ def _template(settings: Settings) -> Iterator[Finding]:
         if CLOCK in model.template:
             yield Finding("fault", "template", f"a server's template asks its own clock: it cannot be given {CLOCK}")
         yield Finding("note", "template", f"the server must end replies at {chat.closing}")
+        if chat.marks.own:
+            text = f"the server must take thoughts out of replies by the model's reasoning parser: their mark {chat.marks.opening} is none that it leaves in"
+            yield Finding("note", "template", text)
 
 
 def _engine(settings: Settings, size: Size) -> Iterator[Finding]:
@@ -191,7 +194,8 @@ def _engine(settings: Settings, size: Size) -> Iterator[Finding]:
             ("ok", "vLLM is installed") if installed else ("note", "vLLM is not installed: pip install '.[gpu]'")
         )
         yield Finding(level, "engine", text)
-        yield _gpu(weights, size.kv_bytes * engine.context, engine.vllm)
+        rank = max(settings.students[env].lora.r for env in settings.axes.envs)
+        yield _gpu(weights, size.kv_bytes * engine.context, rank * size.rank_bytes, engine.vllm)
     if engine.kind == "server":
         yield from _server(settings)
 
@@ -223,8 +227,8 @@ def _server(settings: Settings) -> Iterator[Finding]:
         yield Finding("note", "students", text + ", ".join(missing))
 
 
-def _gpu(weights: float, episode: float, vllm: Vllm) -> Finding:
-    """Whether the cards that share the model hold it and one episode at full length, in bytes."""
+def _gpu(weights: float, episode: float, adapter: float, vllm: Vllm) -> Finding:
+    """Whether the cards that share the model hold the least that it needs, in bytes."""
     import torch
 
     if not torch.cuda.is_available():
@@ -234,15 +238,14 @@ def _gpu(weights: float, episode: float, vllm: Vllm) -> Finding:
     if count < vllm.tensor_parallel:
         return Finding("fault", "GPU", f"{text}; engine.vllm.tensor_parallel is {vllm.tensor_parallel}")
     room = vllm.gpu_memory * vllm.tensor_parallel * card.total_memory
-    if room < weights + episode:
-        needed = f"{weights / GB:.1f} GB of weights and {episode / GB:.1f} GB for an episode of engine.context tokens"
-        return Finding(
-            "fault",
-            "GPU",
-            f"{text}, of which vLLM may take {room / GB:.1f} GB, and needs {needed}: take a smaller model or engine.context, "
-            "or raise engine.vllm.gpu_memory or tensor_parallel",
-        )
-    return Finding("ok", "GPU", text)
+    text += (
+        f", of which vLLM may take {room / GB:.1f} GB, and needs {weights / GB:.1f} GB for weights, {episode / GB:.1f} GB for an episode of "
+        f"engine.context tokens and {adapter / GB:.1f} GB for a student"
+    )
+    if room < weights + episode + adapter:
+        advice = "take a smaller model or engine.context, or raise engine.vllm.gpu_memory or tensor_parallel"
+        return Finding("fault", "GPU", f"{text}: {advice}")
+    return Finding("ok", "GPU", f"{text}; not counted: activations, CUDA graphs, and training, which follows playing")
 
 
 def _training(settings: Settings) -> Iterator[Finding]:

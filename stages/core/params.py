@@ -362,6 +362,15 @@ def _fault(key: str, message: str, kind: str, found: object) -> str:
     return f"{key or '(top)'}: {message.removeprefix('Value error, ')}{shown}"
 
 
+def flat(values: Mapping[str, Any], where: str = "") -> dict[str, Any]:
+    """Nested settings, a dotted key a value."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{where}{key}"
+        found |= flat(value, f"{name}.") if isinstance(value, dict) and value else {name: value}
+    return found
+
+
 def load(path: Path = PARAMS) -> Settings:
     """Read params.yaml. Raises `SettingsError` when it is missing, no YAML, or holds unusable settings."""
     if not path.is_file():

@@ -1,7 +1,5 @@
 """Think blocks: what a reasoning model writes for itself before it says something. A block is part of the reply, as it stands in records, and
-none of what the agent says.
-
-Source: the marks of the families' chat templates (DeepSeek, GLM, Nemotron, Qwen3; Magistral; Gemma 4).
+none of what the agent says. `stages.models.thoughts` puts the marks of all families of models into these.
 """
 
 from __future__ import annotations
@@ -9,8 +7,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-_OPENING = r"<think>|\[THINK\]|<\|channel>thought\n"
-_MARK = re.compile(rf"(?P<opening>{_OPENING})|</think>|\[/THINK\]|<channel\|>")
+THOUGHT = ("<think>", "</think>")
+_MARK = re.compile("|".join(THOUGHT))
 
 
 def spans(reply: str) -> list[tuple[int, int]]:
@@ -19,7 +17,7 @@ def spans(reply: str) -> list[tuple[int, int]]:
     found: list[tuple[int, int]] = []
     start, inside = 0, False
     for mark in _MARK.finditer(reply):
-        if mark["opening"]:
+        if mark[0] == THOUGHT[0]:
             if not inside:
                 found.append((start, mark.start()))
             inside = True

@@ -12,10 +12,20 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
-_ENDS = ("stop", "length")
+# What ends a whole reply, as OpenAI's reference names it, and as some servers do (TGI, Together, Anthropic's form).
+_ENDS = {
+    "stop": "stop",
+    "eos": "stop",
+    "eos_token": "stop",
+    "stop_sequence": "stop",
+    "end_turn": "stop",
+    "length": "length",
+    "max_tokens": "length",
+}
 _OVERFLOW = re.compile(
     r"context_length_exceeded|exceed_context|context (?:length|size|window)|maximum model length"
     r"|(?:prompt|input|messages)[^.\n]{0,60}?(?:too (?:long|large)|exceed)"
+    r"|maximum (?:prompt|input) length|range of input length"
     r"|(?:reduce|shorten) (?:the length of )?(?:the|your) (?:prompt|input|messages)"
     r"|`?inputs`? (?:tokens \+|must have less than)",
     re.I,
@@ -72,8 +82,8 @@ class _Choice(BaseModel):
     @classmethod
     def _ended(cls, reason: str) -> str:
         if reason not in _ENDS:
-            raise ValueError(f"{reason!r}, and a reply is whole only with {' or '.join(_ENDS)}")
-        return reason
+            raise ValueError(f"{reason!r}, and a reply is whole only with stop or length")
+        return _ENDS[reason]
 
 
 class _Details(BaseModel):
@@ -118,7 +128,7 @@ class Card(BaseModel):
 
     id: str
     max_model_len: int | None = None
-    parent: str | None = None
+    parent: Any = None
 
 
 def cards(content: bytes) -> list[Card]:

@@ -8,7 +8,8 @@ from typing import Any
 
 from stages.core import params
 from stages.engines.base import Engine
-from stages.models.chat import open_chat, template_of
+from stages.models.chat import open_chat
+from stages.models.identity import check_student, template_of
 from stages.models.manifest import read_manifest
 
 
@@ -17,8 +18,10 @@ def open_engine(settings: params.Engine, base: Path, adapter: Path | None, stop:
 
     A server has both already, in its own number format: the base under the name in the settings, the student under that of the folder that
     holds `adapter`. Raises `EngineFault` when an engine, or what it loads, cannot be had, `ModelError` when
-    the base is not what it should be.
+    the base is not what it should be, or the student learnt on another.
     """
+    if adapter:
+        check_student(base, adapter)
     common: dict[str, Any] = {
         "slots": settings.slots,
         "context": settings.context,
@@ -30,8 +33,8 @@ def open_engine(settings: params.Engine, base: Path, adapter: Path | None, stop:
         from stages.engines.server import ServerEngine
 
         held = (base / "tokenizer_config.json").is_file() or read_manifest(base) is not None
-        opener, template = open_chat(base).opener if held else "", template_of(base / "identity.json")
-        return ServerEngine(settings.server, adapter, base=base, template=template, opener=opener, **common)
+        chat, template = open_chat(base) if held else None, template_of(base / "identity.json")
+        return ServerEngine(settings.server, adapter, base=base, template=template, chat=chat, **common)
     if settings.kind == "vllm":
         from stages.engines.vllm import VllmEngine
 

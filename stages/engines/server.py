@@ -25,7 +25,8 @@ from stages.engines.counting import Counter
 from stages.engines.endpoint import Denied, Endpoint, Overflow, Refused, Unknown
 from stages.engines.names import Names
 from stages.engines.proof import Sample, told_apart
-from stages.models.chat import CLOCK, THOUGHT
+from stages.models.chat import CLOCK, Chat
+from stages.models.thoughts import Marks
 
 _HOPELESS = 2  # times `slots` failures in a row, with no reply between them, and the server is given up
 _SLACK = 8  # tokens that a prompt may lose from turn to turn: what a template opens a reply with, and leaves out of what follows
@@ -44,8 +45,8 @@ class _Session:
 
 class ServerEngine:
     """See `stages.engines.base.Engine`. `base` is the base model's folder, whose tokenizer counts where the server does not; `context` is
-    the window in tokens, by the server's own counts; `max_new_tokens` a reply's limit; `template` the arguments of the chat template, `opener` the
-    beginning of a thought that it writes before a reply. A request that fails for good is a reply with finish `fault`.
+    the window in tokens, by the server's own counts; `max_new_tokens` a reply's limit; `template` the arguments of the chat template, `chat` the
+    base model's, by which thoughts are found where the server leaves them in. A request that fails for good is a reply with finish `fault`.
 
     `served` are the names of the models that the server lists.
 
@@ -65,7 +66,7 @@ class ServerEngine:
         temperature: float,
         stop: Sequence[str],
         template: Mapping[str, Any] = MappingProxyType({}),
-        opener: str = "",
+        chat: Chat | None = None,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         if CLOCK in template:
@@ -73,7 +74,8 @@ class ServerEngine:
                 f"model.template.{CLOCK}: a server's template asks its own clock; give the date by an argument of the template, "
                 "if it has one, or use engine.kind vllm"
             )
-        self._opener = opener
+        self._marks = chat.marks if chat else Marks()
+        self._opener = self._marks.read(chat.opener) if chat else ""
         self._extra: dict[str, object] = {"chat_template_kwargs": dict(template)} if template else {}
         self._base, self._slots, self._context, self._max_new = base, slots, context, max_new_tokens
         self._temperature, self._stop = temperature, tuple(stop)
@@ -143,11 +145,9 @@ class ServerEngine:
         return self._read(session, state, messages, completion)
 
     def _body(self, model: str, messages: Sequence[Message]) -> dict[str, Any]:
-        # What a server has taken out of replies as thoughts it does not want back in them.
-        said = [
-            thinking.aloud(m.content).lstrip() if self._parses and m.role == "assistant" else m.content
-            for m in messages
-        ]
+        # What a server has taken out of replies as thoughts it does not want back in them, nor in marks that are not the model's.
+        bare = self._parses or self._marks.own
+        said = [thinking.aloud(m.content).lstrip() if bare and m.role == "assistant" else m.content for m in messages]
         content = [{"role": message.role, "content": text} for message, text in zip(messages, said, strict=True)]
         return {"model": model, "messages": content, "max_tokens": self._max_new, **self._extra}
 
@@ -157,7 +157,11 @@ class ServerEngine:
         if self._stopping:
             completion = await self._complete({**body, "stop": list(self._stop)})
             written = completion.usage.completion_tokens if completion.usage else None
-            if thinking.aloud(completion.said).strip() or completion.finish != "stop" or written in (0, 1):
+            if (
+                thinking.aloud(self._marks.read(completion.said)).strip()
+                or completion.finish != "stop"
+                or written in (0, 1)
+            ):
                 return completion
             self._stopping = False
         return await self._complete(body)
@@ -214,10 +218,10 @@ class ServerEngine:
 
     def _written(self, completion: Completion) -> str:
         """The whole reply: what a server took out of it as a thought stands in a think block again."""
-        said, thought = completion.said, completion.thought
+        said, thought = self._marks.read(completion.said), completion.thought
         if not thought:
             self._heard = self._heard or bool(said.strip())
-            unclosed = completion.finish == "length" and THOUGHT[1] not in said
+            unclosed = completion.finish == "length" and thinking.THOUGHT[1] not in said
             return f"{self._opener}{said}" if unclosed and not said.startswith(self._opener) else said
         if said.strip():
             self._heard = self._parses = True

@@ -20,11 +20,13 @@ from stages.core import thinking
 from stages.core.records import Message
 from stages.engines import proof
 from stages.engines.base import EngineFault, Reply
-from stages.models.chat import Chat, ChatError, template_of
+from stages.models.chat import Chat, ChatError
 from stages.models.conversation import Conversation
+from stages.models.identity import template_of
 from stages.models.manifest import model_folder
 
-_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # those that vLLM makes room for
+RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""Ranks of adapters that vLLM makes room for."""
 # A shell that waits for the end of the process that holds its input, however that ends, and then ends the processes named to it.
 _GUARD = 'read -r _; kill -9 "$@" 2>/dev/null'
 
@@ -57,8 +59,6 @@ class VllmEngine:
         gpu_memory: float,
         tensor_parallel: int,
     ) -> None:
-        if adapter:
-            proof.check_base(model_folder(base), adapter)
         try:
             import vllm
             from vllm.lora.request import LoRARequest
@@ -69,6 +69,7 @@ class VllmEngine:
         self._context, self._max_new, self._temperature = context, max_new_tokens, temperature
         self._stop, self._slots = list(stop), slots
         self._adapter = LoRARequest("student", 1, str(adapter)) if adapter else None
+        room = {"max_lora_rank": _room_for(adapter)} if adapter else {}
         try:
             self._llm: Any = vllm.LLM(
                 model=str(model_folder(base)),
@@ -79,7 +80,7 @@ class VllmEngine:
                 tensor_parallel_size=tensor_parallel,
                 enable_prefix_caching=True,
                 enable_lora=adapter is not None,
-                **({"max_lora_rank": _room_for(adapter)} if adapter else {}),
+                **room,
             )
         except (OSError, ValueError, RuntimeError) as error:
             raise EngineFault(
@@ -126,6 +127,7 @@ class VllmEngine:
             max_tokens=self._max_new,
             stop=[] if self._chat.thinks else self._stop,  # vLLM would end a reply in its thought
             stop_token_ids=[self._chat.end],
+            skip_special_tokens=False,  # of which some families' marks of thoughts are
             seed=state.seed,
         )
         self._asked += 1
@@ -214,8 +216,8 @@ def _room_for(adapter: Path) -> int:
     path = adapter / "adapter_config.json"
     try:
         rank = int(json.loads(path.read_text(encoding="utf-8"))["r"])
-        return next(room for room in _RANKS if room >= rank)
+        return next(room for room in RANKS if room >= rank)
     except (OSError, ValueError, KeyError, StopIteration) as error:
         raise EngineFault(
-            f"{path}: no adapter of rank {_RANKS[-1]} or less ({error!r}); run `dvc repro students`"
+            f"{path}: no adapter of rank {RANKS[-1]} or less ({error!r}); run `dvc repro students`"
         ) from error

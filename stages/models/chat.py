@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 from itertools import product
 from pathlib import Path
@@ -15,9 +16,11 @@ from typing import Any
 
 from stages.core.process import Fault
 from stages.core.records import Message
+from stages.core.thinking import THOUGHT, aloud
+from stages.models.identity import template_of
 from stages.models.manifest import model_folder
+from stages.models.thoughts import Marks, marks
 
-THOUGHT = ("<think>", "</think>")
 CLOCK = "strftime_now"
 """The function by which templates ask for the date; as an argument of `model.template` it is the day that they are told."""
 
@@ -39,12 +42,6 @@ def common(a: Sequence[object], b: Sequence[object]) -> int:
     """How many members two sequences begin with in common."""
     pairs = enumerate(zip(a, b, strict=False))
     return next((place for place, (x, y) in pairs if x != y), min(len(a), len(b)))
-
-
-def template_of(record: Path) -> dict[str, Any]:
-    """The template's arguments as the record of a model says them (identity.json, source.json); none where it says nothing."""
-    found = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
-    return dict(found.get("template", {}))
 
 
 def open_chat(folder: Path, record: Path | None = None) -> Chat:
@@ -88,7 +85,9 @@ class Chat:
         self._written = _any_of(special - {*THOUGHT})
         self._takes_thoughts = bool(re.search(r"reasoning_content|message\.thinking", source))
         self._parts = self._folded = False
+        self.marks = Marks()
         self._form()
+        self.marks = self._marks(added)
         self.closing, self.end = self._closing(special)
         self.opener, self.thinks = self._thinking()
 
@@ -106,7 +105,7 @@ class Chat:
                 )
             )
         except Exception as error:  # a template may raise anything
-            raise ChatError(f"the model's chat template fails: {error}") from error
+            raise ChatError(f"the model's chat template fails: {' '.join(str(error).split())}") from error
 
     def encode(self, text: str, after: str = "") -> list[int]:
         """Ids of a text that `prompt` or `written` gave, or of a part of it that stands after such a text, with no tokens added."""
@@ -129,11 +128,11 @@ class Chat:
 
     def read(self, written: str) -> str:
         """The text of a reply, out of what the model wrote up to its end token."""
-        return self.opener + written.removesuffix(self.closing.removesuffix(self._end_text))
+        return self.marks.read(self.opener + written.removesuffix(self.closing.removesuffix(self._end_text)))
 
     def written(self, reply: str) -> str:
         """What the model writes when it gives this reply, but for its closing."""
-        return self._written.sub(_cut, reply.removeprefix(self.opener))
+        return self.marks.write(self._written.sub(_cut, reply)).removeprefix(self.opener)
 
     def _merged(self, messages: Sequence[Message]) -> Sequence[Message]:
         """Where the template knows no system role, its text opens the first user message."""
@@ -148,7 +147,9 @@ class Chat:
         apart = {}
         if own and self._takes_thoughts:
             thought, text = _thought(text)
-            apart = {} if thought is None else {"reasoning_content": thought}
+            apart = {} if thought is None else dict.fromkeys(("reasoning_content", "thinking"), thought)
+        elif own and self.marks.own:
+            text = aloud(text)
         content = [{"type": "text", "text": text}] if self._parts else text
         return {"role": message.role, "content": content, **apart}
 
@@ -167,6 +168,24 @@ class Chat:
             failures.append(ChatError(f"the model's chat template leaves texts out, such as {missing[0]!r}"))
         raise failures[0]
 
+    def _marks(self, added: Collection[str]) -> Marks:
+        """How the template marks thoughts, and what it writes before a reply beyond the prompt."""
+        _, opening, said = PROBE[:3]
+        thought = "Probed thought."
+
+        def header(reply: str | None) -> str:
+            talk = [*PROBE[:2], *([] if reply is None else [replace(said, content=reply)])]
+            text = self.prompt(talk, reply_next=reply is None).rpartition(opening.content)[2]
+            return text if reply is None else text.rpartition(said.content)[0]
+
+        prompt, bare = header(None), header(said.content)
+        shared = common(prompt, bare)
+        shared = next((m.start() for m in self._forged.finditer(bare) if m.start() < shared < m.end()), shared)
+        plain = bare[shared:] if self._forged.search(bare, shared) else ""
+        before, found, after = header(f"{THOUGHT[0]}{thought}{THOUGHT[1]}{said.content}").partition(thought)
+        around = (before[common(prompt, before) :], after) if found and self._takes_thoughts else None
+        return marks(self._source, added, plain, around)
+
     def _closing(self, special: set[str]) -> tuple[str, int]:
         """What ends a reply, whatever comes next, and the id of its last token."""
         text = PROBE[2].content
@@ -182,9 +201,11 @@ class Chat:
     def _thinking(self) -> tuple[str, bool]:
         """The beginning of a thought at the end of a prompt, and whether replies are to be expected to hold thoughts."""
         header = self.prompt(PROBE[:4]).rpartition(PROBE[3].content)[2]
-        start, end = header.rfind(THOUGHT[0]), header.rfind(THOUGHT[1])
+        if not self.marks.opening:
+            return "", False
+        start, end = header.rfind(self.marks.opening), header.rfind(self.marks.closing)
         opener = header[start:] if start > end else ""
-        return opener, bool(opener) or (end < 0 and THOUGHT[1] in self._source)
+        return opener, bool(opener) or end < 0
 
 
 def _source(tokenizer: Any) -> str:
@@ -204,9 +225,10 @@ def _dated(source: str, day: object) -> str:
         f"it writes today's date into prompts, which would change from day to day: fix it in model.template, by {CLOCK}: "
         "'2026-01-31' or by an argument of its own"
     )
-    call = rf"{CLOCK}\(\s*(['\"])(.*?)\1\s*\)"
+    call = rf"{CLOCK}\s*\(\s*(['\"])(.*?)\1\s*\)"
     dated = re.sub(call, lambda c: json.dumps(told.strftime(c[2])) if told else f"raise_exception({unset})", source)
-    if f"{CLOCK}(" in dated:
+    others = re.sub(r"\{#.*?#\}", "", re.sub(call, "", source), flags=re.S)
+    if re.search(rf"\b{CLOCK}\b(?!\s+is\s+(not\s+)?defined)", others):
         raise ChatError(f"the model's chat template asks {CLOCK} for a date in a form that is not written out in it")
     return dated
 

@@ -84,7 +84,8 @@ def examples(chat: Chat, messages: Sequence[Message]) -> list[Encoded]:
 
 def way(chat: Chat) -> str:
     """How prompts grow with this model's chat template, and what that means for lessons, in words."""
-    thoughtful = [replace(m, content=f"<think>\nA thought.\n</think>\n\n{m.content}") if m.train else m for m in PROBE]
+    thought = "<think>A thought.</think>" if chat.marks.own else "<think>\nA thought.\n</think>\n\n"
+    thoughtful = [replace(m, content=thought + m.content) if m.train else m for m in PROBE]
     with_thoughts = len(examples(chat, thoughtful)) == 1
     plain = with_thoughts if chat.opener else len(examples(chat, PROBE)) == 1
     if plain and with_thoughts:

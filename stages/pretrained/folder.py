@@ -84,6 +84,12 @@ def read_texts(folder: Path, names: Iterable[str]) -> Texts:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
         raise ModelError(f"{folder}: its tokenizer cannot be used ({reason(error)}); take its files anew") from error
+    probe = "a b"
+    if str(tokenizer.decode(tokenizer(probe)["input_ids"], skip_special_tokens=True)).strip() != probe:
+        # Without files some kinds of tokenizer load all the same, and know no text.
+        raise ModelError(
+            f"{folder}: its tokenizer does not know plain text; take tokenizer.json and its other files anew"
+        )
     if tokenizer.chat_template is None:
         raise ModelError(f"{folder}: its tokenizer has no chat template; use an instruct model")
     return Texts(tokenizer, config, skeleton)

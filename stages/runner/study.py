@@ -23,7 +23,7 @@ from stages.engines.base import Engine
 from stages.envs.base import Task
 from stages.envs.panel import load_panel
 from stages.envs.registry import category_reader, make
-from stages.models.chat import template_of
+from stages.models.identity import base_name
 from stages.models.manifest import BASE
 from stages.retrieval.retriever import Retriever
 from stages.runner.episodes import Play, play_tasks
@@ -59,12 +59,7 @@ def open_engine(settings: Settings, cell: Cell, adapter: Path | None) -> Engine:
 def model_id(adapter: Path | None) -> str:
     """What identifies the model: source, template arguments and digest of the base, digest of the adapter. A server is taken at its word that what it
     serves under these names are these weights."""
-    path = BASE / "identity.json"
-    if not path.is_file():
-        raise StudyError(f"{path}: no such file; run `dvc repro base`")
-    base = json.loads(path.read_text(encoding="utf-8"))
-    template = "; ".join(f"{name}={json.dumps(value)}" for name, value in template_of(path).items())
-    name = f"{base['source']}{f' ({template})' if template else ''}@{base['weights_sha256'][:12]}"
+    name = base_name(BASE)
     if adapter is None:
         return name
     weights = adapter / "adapter_model.safetensors"

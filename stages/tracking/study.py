@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.core.documents import read_document
+from stages.core.params import flat
 from stages.core.process import Fault
 from stages.stats.contrasts import primary_metric
 from stages.stats.systems import STUDENTS, label
@@ -99,15 +100,13 @@ def check_adapter(folder: Path) -> Path:
     return adapter
 
 
-def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+def flatten(settings: Mapping[str, Any]) -> dict[str, str]:
     """Settings under dotted names, as text. Keys that name a secret are left out, credentials within URLs masked."""
-    found: dict[str, str] = {}
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            found |= flatten(value, f"{prefix}{key}.")
-        elif not _SECRET.search(str(key)):
-            found[f"{prefix}{key}"] = masked(value if isinstance(value, str) else json.dumps(value, default=str))
-    return found
+    return {
+        name: masked(value if isinstance(value, str) else json.dumps(value, default=str))
+        for name, value in flat(settings).items()
+        if value != {} and not _SECRET.search(name)
+    }
 
 
 def masked(text: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import yaml
 
 from stages.core.documents import parse_document
+from stages.core.params import flat
 from stages.core.process import Fault
 from stages.core.records import Episode, read
 from stages.tracking.lockfile import unmerged
@@ -191,15 +191,6 @@ def _cache(project: Path) -> Path:
 
     with Repo(str(project)) as repo:
         return Path(repo.cache.local.path)
-
-
-def flat(values: Mapping[str, Any], where: str = "") -> dict[str, Any]:
-    """Nested settings, a dotted key a value."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        name = f"{where}{key}"
-        found |= flat(value, f"{name}.") if isinstance(value, dict) and value else {name: value}
-    return found
 
 
 def _git(*arguments: str) -> str | None:
