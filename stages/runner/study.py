@@ -114,7 +114,7 @@ class Runner:
             cluster = plugins.resolve(
                 "stages.cluster.ray"
             )  # by name: the cluster knows the runner, and not the reverse
-            gpus = settings.engine.vllm.tensor_parallel if settings.engine.kind == "vllm" else 0
+            gpus = opening.gpus_of(settings.engine)
             cast = cluster.Cast(play, agent, opener, make_env, category, retriever, root)
             return lambda tasks, journal: cluster.play_on_ray(tasks, cast, journal, settings.runner.ray.workers, gpus)
         engine = self._engine = self._engine or opener()
