@@ -84,6 +84,16 @@ def test_at_most_fifty_are_found_and_lists_are_whole() -> None:
     assert shop.find([]) == shop.find([""]) == []
 
 
+def test_upstreams_special_searches() -> None:
+    shop = Catalogue(SHELF)
+    assert len(shop.find(["<c>", "beauty", "x"])) == 60  # the first word alone names the category
+    assert shop.find(["<c>", "", "beauty"]) == shop.find(["<c>"]) == []
+    drawn = shop.find(["<r>"])
+    assert len({p.asin for p in drawn}) == 50 and drawn == shop.find(["<r>"])
+    assert drawn != shop.find(["<r>", "lamp"])
+    assert len(Catalogue(SHELF[:3]).find(["<r>"])) == 3
+
+
 def test_a_catalogue_comes_back_as_it_was_written(tmp_path: Path) -> None:
     first = write_catalogue(tmp_path / "a.parquet", SHELF)
     assert write_catalogue(tmp_path / "b.parquet", SHELF) == first
@@ -104,5 +114,5 @@ def test_a_table_of_another_kind_is_no_catalogue(tmp_path: Path) -> None:
     import polars as pl
 
     pl.DataFrame({"asin": ["a"]}).write_parquet(tmp_path / "c.parquet")
-    with pytest.raises(CatalogueError, match="no catalogue of schema_version 1"):
+    with pytest.raises(CatalogueError, match="no catalogue of schema_version 2"):
         load_catalogue(tmp_path / "c.parquet")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import random
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +17,7 @@ from stages.core.process import Fault
 from stages.envs.webshop.records import Product
 from stages.envs.webshop.search import Index, index_text
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 RESULTS = 50
 _CACHED_QUERIES = 4096
 _COLUMNS: dict[str, Any] = {
@@ -51,14 +52,22 @@ class Catalogue:
         self._search = lru_cache(maxsize=_CACHED_QUERIES)(self._index.search)
 
     def find(self, words: Sequence[str]) -> list[Product]:
-        """What the site shows for a search: `<a> attribute`, `<c> category` and `<q> query` list all of that kind, anything
-        else is searched for (at most `RESULTS`)."""
+        """What the site shows for a search: `<a> attribute` and `<q> query` list all that have it, `<c> category` all of the
+        category that its first word names, `<r>` some at random; anything else is searched for (at most `RESULTS`).
+
+        Upstream draws for `<r>` anew at each page; here the words are the draw's seed. A lone `<c>`, at which upstream fails,
+        lists nothing.
+        """
         command, rest = (words[0] if words else ""), " ".join(words[1:]).strip()
+        products = self.products.values()
+        if command == "<r>":
+            return random.Random(" ".join(words)).sample(tuple(products), min(RESULTS, len(products)))
         if command == "<a>":
-            return [product for product in self.products.values() if rest in product.attributes]
-        if command in ("<c>", "<q>"):
-            kind = "category" if command == "<c>" else "query"
-            return [product for product in self.products.values() if getattr(product, kind) == rest]
+            return [product for product in products if rest in product.attributes]
+        if command == "<c>":
+            return [product for product in products if [product.category] == [word.strip() for word in words[1:2]]]
+        if command == "<q>":
+            return [product for product in products if product.query == rest]
         return [self.products[asin] for asin in self._search(" ".join(words), RESULTS)]
 
 
@@ -79,7 +88,7 @@ def write_catalogue(path: Path, products: Sequence[Product]) -> str:
             "values": [list(values) for values in p.options.values()],
             "price_tag": p.price_tag,
             "price": p.price,
-            "nouns": sorted(p.nouns),
+            "nouns": list(p.nouns),
         }
         for p in products
     ]
@@ -114,7 +123,7 @@ def load_catalogue(path: Path) -> Catalogue:
                 options={g: tuple(v) for g, v in zip(row["groups"], row["values"], strict=True)},
                 price_tag=row["price_tag"],
                 price=row["price"],
-                nouns=frozenset(row["nouns"]),
+                nouns=tuple(row["nouns"]),
             )
             for row in frame.iter_rows(named=True)
         ]

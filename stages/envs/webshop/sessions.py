@@ -2,6 +2,14 @@
 
 `text` is WebShop's text environment (arXiv 2207.01206), `client` the HTTP client of the papers (ReAct, arXiv 2210.03629,
 and StateAct). Both know `search[words]` and `click[something on the page]`. The number of turns is the caller's business.
+
+Held beside both on catalogues as in `reward`: 0 of 32,881 texts of the text environment (`text` and `text_rich`, with rewards, ends and what can
+be clicked) differ, and 0 of 3,222 observations of StateAct's client on the official site and on `stages.site`. Knowingly different:
+- A query with ? # or % is answered, and one with a slash as if a blank stood there; the official site has no such page (404).
+- `<r>` draws from the words as seed, upstream anew at each page; a lone `<c>`, at which upstream fails, is a search like others, or lists nothing.
+- The text environment takes a page for another when `search_results` or `item_page` stand in a query; here names of pages are words.
+- The client reads escapes such as `\\n` in texts, and still takes what an earlier page offered when the present one offers no product or
+  no option; here texts are shown as they are, and the present page counts.
 """
 
 from __future__ import annotations
@@ -33,6 +41,7 @@ MAX_SEARCH = 4000  # characters of a client's search; quoted, they still fit the
 
 _ACTION = re.compile(r"(.+)\[(.+)\]")
 _FIXED_BUTTONS = {BACK, PREVIOUS, NEXT, BUY, *SUB_PAGES}
+_ITEM_COMMANDS = {name.lower(): Node("button", name) for name in (BACK, PREVIOUS, BUY, *SUB_PAGES)}
 
 
 @dataclass(frozen=True)
@@ -92,7 +101,8 @@ class Session(ABC):
 
 
 class TextSession(Session):
-    """The text environment: searches from every page, ignores case, and answers a refused action with the same page."""
+    """The text environment: searches from every page, ignores case, and answers a refused action with the same page. A click on an
+    option that is named as a page of the product is, such as `description`, opens that page, even where it has no button."""
 
     def takes_search(self) -> bool:
         return not self.done
@@ -100,7 +110,7 @@ class TextSession(Session):
     def targets(self, nodes: Iterable[Node]) -> dict[str, Node]:
         nodes = tuple(nodes)
         targets = {node.text.lower(): node for node in nodes if node.kind in ("button", "link")}
-        targets.update({node.text: node for node in nodes if node.kind == "option"})
+        targets.update({node.text: _ITEM_COMMANDS.get(node.text, node) for node in nodes if node.kind == "option"})
         targets.pop(SEARCH.lower(), None)
         return targets
 
@@ -111,6 +121,10 @@ class TextSession(Session):
             return self._go(Place("results", tuple(argument.split(" "))))
         target = self.targets(self.page.nodes).get(argument) if verb == "click" else None
         return self._go(follow(self.page.place, target)) if target else self._stay(self.text, valid=False)
+
+
+# The client never looks whether the page has them: page 0 can be reached, and the sub-page that the site leaves out.
+_UNSEEN_BUTTONS = {("results", PREVIOUS), ("item", "Attributes")}
 
 
 class ClientSession(Session):
@@ -133,8 +147,8 @@ class ClientSession(Session):
     def _click(self, name: str) -> Step:
         place = self.page.place
         target = self.targets(self.page.nodes).get(name)
-        if place.page == "results" and name == PREVIOUS:
-            target = Node("button", PREVIOUS)  # the client never looks at the page number, so page 0 can be reached
+        if (place.page, name) in _UNSEEN_BUTTONS:
+            target = Node("button", name)
         if target is None:
             # On pages without names of their own, the client lets any other name pass and loads the page again.
             strict = name in _FIXED_BUTTONS or place.page in ("results", "item")
@@ -156,7 +170,7 @@ def admissible(session: Session) -> tuple[str, ...]:
 
 
 def _plain(search: str) -> str:
-    """A search as the site's address can carry it, with the same results: the routes take no slash, a lone `<r>` or the like
-    would be one of the site's own commands, and a lone dot a step in the path."""
+    """A search as the site's address can carry it, with the same results: the routes take no slash, at a lone `<c>` the official
+    site fails, and a lone dot is a step in the path."""
     search = search.replace("/", " ")
-    return f" {search}" if search.startswith(("<", ".")) else search
+    return f" {search}" if search == "<c>" or search.startswith(".") else search

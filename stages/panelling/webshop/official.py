@@ -138,7 +138,7 @@ def _checked(path: Path, form: TypeAdapter[Any], rows: Any) -> Any:
         raise OfficialError(f"{path}: {len(faults)} fault(s)\n" + "\n".join(lines) + more) from None
 
 
-def _product(path: Path, item: _Item, attributes: _Attributes, nouns: frozenset[str], rng: random.Random) -> Product:
+def _product(path: Path, item: _Item, attributes: _Attributes, nouns: tuple[str, ...], rng: random.Random) -> Product:
     try:
         prices = read_prices(item.pricing)
     except ValueError as error:
