@@ -25,7 +25,7 @@ def product(asin: str, title: str, **fields: object) -> Product:
         "options": {},
         "price_tag": "$100.0",
         "price": 100.0,
-        "nouns": frozenset({"desk", "lamp"}),
+        "nouns": ("desk", "lamp"),
     }
     return Product(asin=asin, title=title, **{**plain, **fields})  # type: ignore[arg-type]
 
@@ -55,8 +55,8 @@ SHELF: tuple[Product, ...] = (
     NOOR,
     ODD,
     *(product(f"B0LAMP{n:04}", f"Plain Lamp {n}") for n in range(4, 13)),
-    product("B0MUG00013", "Mug", query="mugs", path=path("Kitchen", "Mugs"), nouns=frozenset({"mug"})),
-    product("B0CUP00014", "Cup", query="mugs", path=path("Kitchen", "Cups"), nouns=frozenset({"cup"})),
+    product("B0MUG00013", "Mug", query="mugs", path=path("Kitchen", "Mugs"), nouns=("mug",)),
+    product("B0CUP00014", "Cup", query="mugs", path=path("Kitchen", "Cups"), nouns=("cup",)),
 )
 WANTED = Goal(
     asin=LUMO.asin,

@@ -65,7 +65,7 @@ def test_simple_policies_land_where_the_papers_did(shop: tuple[Catalogue, list[G
 
 
 def test_every_task_of_every_panel_can_be_met(folder: Path) -> None:
-    catalogue = load_catalogue(folder / "catalogue.parquet")
+    catalogue = load_catalogue(folder / "catalogue.parquet", folder.parent / "opened")
     for panel in PANELS:
         for task in load_panel(folder, panel)[0]:
             found = policies.oracle(catalogue, read_spec(task).goal)
@@ -116,7 +116,7 @@ def test_synthetic_goals_and_other_views_are_frozen_into_the_tasks(tmp_path: Pat
     assert len(task.spec["option_groups"]) == len(task.spec["options"]) > 0
     seen = WebShopEnvironment(tmp_path / "p").reset(task)
     assert " [SEP] " in seen.text
-    catalogue = load_catalogue(tmp_path / "p" / "catalogue.parquet")
+    catalogue = load_catalogue(tmp_path / "p" / "catalogue.parquet", tmp_path / "cache")
     found = policies.oracle(catalogue, read_spec(task).goal)
     assert found is not None and found.reward == 1.0
 

@@ -13,7 +13,7 @@ class Product:
     `category` is one of the five departments (beauty, electronics, fashion, garden, grocery), `query` the search it was
     collected by, `path` the category path, its parts separated as upstream does (U+203A). `options` maps a group's name to its values.
     `price_tag` is what pages show, `price` the one price that counts, in dollars (for a range: drawn once from a seed).
-    `nouns` are the title's lower-case NOUN and PROPN tokens, on which the type reward depends.
+    `nouns` are the title's NOUN and PROPN tokens in lower case and in order, repeats kept: the type reward counts them.
     """
 
     asin: str
@@ -27,7 +27,7 @@ class Product:
     options: Mapping[str, tuple[str, ...]]
     price_tag: str
     price: float
-    nouns: frozenset[str]
+    nouns: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -69,10 +69,14 @@ def _plain(value: object) -> str:
 
 
 def _type_factor(bought: Product, wanted: Product) -> tuple[float, bool, bool, float]:
-    """The factor; whether queries are equal; whether category paths share two parts; the share of the wanted title's nouns."""
+    """The factor; whether queries are equal; whether category paths share two parts; the overlap of titles.
+
+    The overlap is the number of different nouns that both titles have, over all noun tokens of the wanted title: one that repeats a noun
+    can't reach 1, not even with itself.
+    """
     query = bought.query == wanted.query
     category = len(_parts(bought.path) & _parts(wanted.path)) >= 2
-    overlap = len(bought.nouns & wanted.nouns) / len(wanted.nouns) if wanted.nouns else 0.2
+    overlap = len(set(bought.nouns) & set(wanted.nouns)) / len(wanted.nouns) if wanted.nouns else 0.2
     factor = 1.0 if query or category or overlap > 0.2 else 0.5
     if overlap < 0.1:
         factor = 0.1 if overlap else 0.0

@@ -21,8 +21,8 @@ class Nouns(Protocol):
     @property
     def name(self) -> str: ...
 
-    def __call__(self, titles: Sequence[str]) -> list[frozenset[str]]:
-        """The lower-case nouns of each title."""
+    def __call__(self, titles: Sequence[str]) -> list[tuple[str, ...]]:
+        """The nouns of each title in lower case and in order, repeats kept."""
         ...
 
 
@@ -34,19 +34,20 @@ class ListedNouns:
     def __init__(self, nouns: Collection[str]) -> None:
         self._nouns = frozenset(nouns)
 
-    def __call__(self, titles: Sequence[str]) -> list[frozenset[str]]:
-        return [self._nouns.intersection(re.findall(r"\w+", title.lower())) for title in titles]
+    def __call__(self, titles: Sequence[str]) -> list[tuple[str, ...]]:
+        return [tuple(word for word in re.findall(r"\w+", title.lower()) if word in self._nouns) for title in titles]
 
 
 class SpacyNouns:
-    """Tokens that spaCy tags NOUN or PROPN, as upstream; its parser and entity recogniser change nothing and are left out."""
+    """Tokens that spaCy tags NOUN or PROPN, as upstream. Some of the model's rules read the parser's dependencies; only its entity
+    recogniser and lemmatizer change no tag, and are left out."""
 
     def __init__(self) -> None:
         """Raises `NounError` when spaCy or its model is not installed."""
         try:
             import spacy
 
-            self._tagger: Any = spacy.load(SPACY_MODEL, exclude=["parser", "ner", "lemmatizer"])
+            self._tagger: Any = spacy.load(SPACY_MODEL, exclude=["ner", "lemmatizer"])
         except (ImportError, OSError) as error:
             raise NounError(
                 f"official WebShop data need spaCy's model {SPACY_MODEL} to tag titles ({error}); "
@@ -54,8 +55,8 @@ class SpacyNouns:
             ) from error
         self.name = f"spacy {SPACY_MODEL} {self._tagger.meta['version']}"
 
-    def __call__(self, titles: Sequence[str]) -> list[frozenset[str]]:
+    def __call__(self, titles: Sequence[str]) -> list[tuple[str, ...]]:
         return [
-            frozenset(token.text.lower() for token in document if token.pos_ in ("NOUN", "PROPN"))
+            tuple(token.text.lower() for token in document if token.pos_ in ("NOUN", "PROPN"))
             for document in self._tagger.pipe(titles)
         ]

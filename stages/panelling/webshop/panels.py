@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import tempfile
 from collections import defaultdict
@@ -21,7 +22,8 @@ from stages.panelling.webshop.official import OfficialData, OfficialError, read_
 from stages.panelling.webshop.settings import WebshopPanels
 from stages.panelling.webshop.vocabulary import NOUNS
 
-CATALOGUE = "catalogue.parquet"
+CATALOGUE, LEFT_OUT = "catalogue.parquet", "left_out.json"
+_NAMED = 100  # rows of a kind that are named in the record
 _SPLIT_OF = {
     "test": "test",
     "dev": "dev",
@@ -62,6 +64,18 @@ def build_panels(
         if panel in names
     }
     write_panels(out, "webshop", f"{settings.source}, nouns: {data.nouns}", tasks, data.files)
+    if data.left_out:
+        _record(out / LEFT_OUT, data.left_out)
+
+
+def _record(path: Path, left_out: Mapping[str, Sequence[str]]) -> None:
+    """Write and say which rows of the official files count for nothing."""
+    rows = {reason: {"count": len(found), "rows": list(found[:_NAMED])} for reason, found in left_out.items()}
+    path.write_text(json.dumps({"schema_version": 1, "left_out": rows}, indent=1) + "\n", encoding="utf-8")
+    said = "; ".join(
+        f"{len(found)} with {reason} ({found[0]}{', ...' * (len(found) > 1)})" for reason, found in left_out.items()
+    )
+    print(f"webshop: rows left out, as upstream does: {said}", flush=True)
 
 
 def read_data(settings: WebshopPanels) -> OfficialData:
