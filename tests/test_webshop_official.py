@@ -255,6 +255,20 @@ def test_a_missing_tagger_says_what_to_install(monkeypatch: pytest.MonkeyPatch) 
         SpacyNouns()
 
 
+def test_listed_nouns_stand_in_the_titles_order_each_time_they_come() -> None:
+    assert ListedNouns({"lamp", "灯"})(["Oak® Lamp 灯, Lamp for Desk"]) == [("lamp", "灯", "lamp")]
+
+
+def test_nouns_are_those_that_upstreams_whole_model_finds() -> None:
+    """Without its parser the model would take `Has` for a noun."""
+    pytest.importorskip("en_core_web_sm")
+    title = "I Need To Order A Game Boy Color. Make Sure That Its Green And Has Stereo Sound"
+    assert SpacyNouns()([title, "Gift, Gift"]) == [
+        ("game", "boy", "color", "green", "stereo", "sound"),
+        ("gift", "gift"),
+    ]
+
+
 def test_a_tagger_gives_nouns_and_names(monkeypatch: pytest.MonkeyPatch) -> None:
     import spacy
     from spacy.tokens import Doc
@@ -267,7 +281,14 @@ def test_a_tagger_gives_nouns_and_names(monkeypatch: pytest.MonkeyPatch) -> None
             tags = {"Oak": "PROPN", "Lamp": "NOUN", "bright": "ADJ"}
             return [Doc(Vocab(), t.split(), pos=[tags[w] for w in t.split()]) for t in titles]
 
-    monkeypatch.setattr(spacy, "load", lambda *_, **__: Tagger())
+    left_out: list[str] = []
+
+    def load(_: str, exclude: Sequence[str]) -> Tagger:
+        left_out.extend(exclude)
+        return Tagger()
+
+    monkeypatch.setattr(spacy, "load", load)
     nouns = SpacyNouns()
+    assert left_out == ["ner", "lemmatizer"]  # the parser decides some tags
     assert nouns.name == "spacy en_core_web_sm 3.8.0"
-    assert nouns(["Oak Lamp", "bright Lamp"]) == [("oak", "lamp"), ("lamp",)]
+    assert nouns(["Oak Lamp", "bright Lamp Lamp"]) == [("oak", "lamp"), ("lamp", "lamp")]

@@ -93,6 +93,12 @@ def test_the_done_page_holds_the_reward_and_its_parts(site: LocalSite) -> None:
     assert shown_texts[shown_texts.index("options") + 1] == '{"color": "black"}'
 
 
+def test_the_done_page_writes_options_as_upstreams_template_does(site: LocalSite) -> None:
+    page = site.open(Place("done", asin=ODD.asin, options={"fit type": "women's", "b": "<a> & \u00e9"}))
+    written = r'{"b": "\u003ca\u003e \u0026 \u00e9", "fit type": "women\u0027s"}'
+    assert written in [node.text for node in page.nodes]
+
+
 @pytest.mark.parametrize(
     ("place", "message"),
     [

@@ -17,9 +17,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from little_shop import ANY_MUG, LUMO, NOOR, ODD, WANTED, LittleShop
+from little_shop import ANY_MUG, LUMO, NOOR, ODD, SHELF, WANTED, LittleShop
 
 from stages.envs.base import EnvironmentFault, Observation, Task
+from stages.envs.webshop.catalogue import Catalogue
 from stages.envs.webshop.environment import observe
 from stages.envs.webshop.pages import LocalSite, Node, Page, PageError, Place, to_path
 from stages.envs.webshop.sessions import ClientSession
@@ -125,6 +126,20 @@ def test_the_papers_client_finds_what_it_parses(server: ShopServer) -> None:
     parts = re.search(r'<div id="reward_info"><pre>(.*?)</pre>', done)
     assert parts is not None
     assert json.loads(parts[1].replace("&quot;", '"'))["options_met"] == 1
+
+
+def test_the_sites_special_searches_are_answered_as_in_process() -> None:
+    stock = Catalogue(SHELF)
+    with serve(stock, GOALS) as running:
+        _, _, there = request(running, "/fixed_0", "search_query=%3Cc%3E+garden+x")
+        _, found, _ = request(running, there)
+        assert f"(Total results: {len(SHELF)})" in found
+        shop = RemoteShop(running.url, timeout=PATIENT, retries=0)
+        for search, results in (("<r>", len(SHELF)), ("<c>", 0), ("<q>", 0), ("<c> garden x", 0)):
+            local = ClientSession(LocalSite(stock, WANTED), "papers")
+            shop.reset(task())
+            assert shop.step(f"search[{search}]") == observe(local, local.step(f"search[{search}]"))
+            assert f"(Total results: {results})" in local.text
 
 
 def test_a_browser_can_shop_with_forms_and_links(server: ShopServer) -> None:

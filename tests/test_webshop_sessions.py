@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from little_shop import LUMO, SHELF, WANTED, LittleShop
+from little_shop import LUMO, SHELF, WANTED, LittleShop, product
 
 from stages.envs.webshop.pages import LocalSite
 from stages.envs.webshop.sessions import DIALECTS, MAX_SEARCH, Session, admissible
@@ -186,7 +186,6 @@ def test_the_text_dialect_answers_a_refused_action_with_the_same_page(action: st
         (("search[lamp]",), "click[b0lumo0001]"),
         (("search[lamp]",), "click[B0LAMP0011]"),  # stands on the second page
         (("search[lamp]", "click[B0LUMO0001]"), "click[Black]"),
-        (("search[lamp]", "click[B0LUMO0001]"), "click[Attributes]"),
         (("search[lamp]", "click[B0LUMO0001]", "click[Reviews]"), "click[Buy Now]"),
     ],
 )
@@ -271,6 +270,61 @@ def test_all_options_in_budget_give_the_whole_reward() -> None:
     walker = at("client", "search[lamp]", "click[B0LUMO0001]", "click[black]", "click[large]")
     step = walker.step("click[Buy Now]")
     assert (step.reward, step.text) == (1.0, "Your score (min 0.0, max 1.0): 1.0")
+
+
+NAMED_AS_PAGES = product(
+    "B0PAGES0015",
+    "Odd Names",
+    description="What it is.",
+    attributes=("odd",),
+    options={"kind": ("description", "attributes", "buy now", "next >", "back to search", "< prev")},
+)
+
+
+def at_odd_names(dialect: str) -> Session:
+    walker = DIALECTS[dialect](LocalSite(LittleShop([LUMO, NAMED_AS_PAGES]), WANTED), "text")
+    for action in ("search[odd]", f"click[{NAMED_AS_PAGES.asin}]"):
+        assert walker.step(action).valid, action
+    return walker
+
+
+@pytest.mark.parametrize(
+    ("name", "page", "end"),
+    [
+        ("description", "sub", "What it is."),
+        (
+            "attributes",
+            "sub",
+            "odd [SEP] garden [SEP] desk lamps [SEP] Home & Kitchen \u203a Lighting \u203a Desk Lamps",
+        ),
+        ("back to search", "start", "Search"),
+        ("< prev", "results", "$100.0"),
+        ("buy now", "done", "Reward Details [SEP] None"),
+    ],
+)
+def test_the_text_environment_opens_the_page_that_an_option_is_named_as(name: str, page: str, end: str) -> None:
+    walker = at_odd_names("text")
+    assert walker.step(f"click[{name}]").text.endswith(end)
+    assert (walker.page.place.page, walker.page.place.options) == (page, {})
+
+
+def test_an_option_named_as_no_page_of_a_product_is_chosen() -> None:
+    walker = at_odd_names("text")
+    assert walker.step("click[next >]").valid
+    assert walker.page.place.options == {"kind": "next >"}
+
+
+def test_the_client_tells_an_option_from_a_page_by_its_case() -> None:
+    walker = at_odd_names("client")
+    assert walker.step("click[description]").text == "You have clicked description."
+    assert walker.step("click[Description]").text.endswith("What it is.")
+
+
+def test_the_client_can_open_the_sub_page_that_has_no_button() -> None:
+    walker = at("client", "search[lamp]", "click[B0LUMO0001]")
+    assert "click[Attributes]" not in admissible(walker)
+    assert "dimmable" in walker.step("click[Attributes]").text
+    assert not at("text", "search[lamp]", "click[b0lumo0001]").step("click[attributes]").valid
 
 
 # What a page offers

@@ -124,7 +124,7 @@ class Catalogue:
             count = len(self._shelf)
             return random.Random(" ".join(words)).sample(range(count), min(RESULTS, count))
         if command == "<c>":
-            return self._kind("category", "".join(words[1:2]).strip())
+            return self._kind("category", words[1].strip()) if len(words) > 1 else []
         if command in ("<a>", "<q>"):
             return self._kind("attributes" if command == "<a>" else "query", rest)
         return self._search(" ".join(words), RESULTS)

@@ -21,6 +21,7 @@ PER_PAGE = 10
 SEARCH, BACK, PREVIOUS, NEXT, BUY = "Search", "Back to Search", "< Prev", "Next >", "Buy Now"
 SUB_PAGES = ("Description", "Features", "Reviews", "Attributes")
 SCORE_LABEL = "Your score (min 0.0, max 1.0)"
+_IN_HTML = {ord(mark): f"\\u{ord(mark):04x}" for mark in "<>&'"}  # how Flask writes JSON into a page
 
 
 class PageError(Fault, LookupError):
@@ -160,7 +161,7 @@ def _sub_page(product: Product, tab: str) -> list[Node]:
 
 def _receipt(place: Place, judged: Score) -> tuple[Node, ...]:
     """The done page of upstream's text environment, which fills in little more than product, options and reward."""
-    chosen = json.dumps(dict(place.options), sort_keys=True)
+    chosen = json.dumps(dict(place.options), sort_keys=True).translate(_IN_HTML)
     texts = ["Thank you for shopping with us!", "Your code: ", "None", " (Paste it in your MTurk interface.)"]
     texts += ["Purchased", "asin", place.asin, "options", chosen, "attrs", "None", "category", "None"]
     texts += ["query", "None", "product category", "None"]

@@ -33,6 +33,7 @@ MAX_SEARCH = 4000  # characters of a client's search; quoted, they still fit the
 
 _ACTION = re.compile(r"(.+)\[(.+)\]")
 _FIXED_BUTTONS = {BACK, PREVIOUS, NEXT, BUY, *SUB_PAGES}
+_ITEM_COMMANDS = {name.lower(): Node("button", name) for name in (BACK, PREVIOUS, BUY, *SUB_PAGES)}
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,8 @@ class Session(ABC):
 
 
 class TextSession(Session):
-    """The text environment: searches from every page, ignores case, and answers a refused action with the same page."""
+    """The text environment: searches from every page, ignores case, and answers a refused action with the same page. A click on an
+    option that is named as a page of the product is, such as `description`, opens that page, even where it has no button."""
 
     def takes_search(self) -> bool:
         return not self.done
@@ -100,7 +102,7 @@ class TextSession(Session):
     def targets(self, nodes: Iterable[Node]) -> dict[str, Node]:
         nodes = tuple(nodes)
         targets = {node.text.lower(): node for node in nodes if node.kind in ("button", "link")}
-        targets.update({node.text: node for node in nodes if node.kind == "option"})
+        targets.update({node.text: _ITEM_COMMANDS.get(node.text, node) for node in nodes if node.kind == "option"})
         targets.pop(SEARCH.lower(), None)
         return targets
 
@@ -111,6 +113,10 @@ class TextSession(Session):
             return self._go(Place("results", tuple(argument.split(" "))))
         target = self.targets(self.page.nodes).get(argument) if verb == "click" else None
         return self._go(follow(self.page.place, target)) if target else self._stay(self.text, valid=False)
+
+
+# The client never looks whether the page has them: page 0 can be reached, and the sub-page that the site leaves out.
+_UNSEEN_BUTTONS = {("results", PREVIOUS), ("item", "Attributes")}
 
 
 class ClientSession(Session):
@@ -133,8 +139,8 @@ class ClientSession(Session):
     def _click(self, name: str) -> Step:
         place = self.page.place
         target = self.targets(self.page.nodes).get(name)
-        if place.page == "results" and name == PREVIOUS:
-            target = Node("button", PREVIOUS)  # the client never looks at the page number, so page 0 can be reached
+        if (place.page, name) in _UNSEEN_BUTTONS:
+            target = Node("button", name)
         if target is None:
             # On pages without names of their own, the client lets any other name pass and loads the page again.
             strict = name in _FIXED_BUTTONS or place.page in ("results", "item")
@@ -156,7 +162,7 @@ def admissible(session: Session) -> tuple[str, ...]:
 
 
 def _plain(search: str) -> str:
-    """A search as the site's address can carry it, with the same results: the routes take no slash, a lone `<r>` or the like
-    would be one of the site's own commands, and a lone dot a step in the path."""
+    """A search as the site's address can carry it, with the same results: the routes take no slash, at a lone `<c>` the official
+    site fails, and a lone dot is a step in the path."""
     search = search.replace("/", " ")
-    return f" {search}" if search.startswith(("<", ".")) else search
+    return f" {search}" if search == "<c>" or search.startswith(".") else search

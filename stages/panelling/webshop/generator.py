@@ -1,7 +1,8 @@
 """A seeded catalogue in WebShop's official file format, for studies without the official data.
 
 Made to be about as hard for simple policies as the real one: titles name few of a product's qualities, first bullets say nothing, most
-products have a sibling that differs in one quality or in price, and some instructions put an option in other words.
+products have a sibling that differs in one quality or in price, and some instructions put an option in other words. As in real titles, nouns
+come twice, brands bear marks such as ®, and a few words are in another script.
 """
 
 from __future__ import annotations
@@ -15,11 +16,25 @@ from pathlib import Path
 from typing import Any
 
 from stages.panelling.webshop.official import FILES
-from stages.panelling.webshop.vocabulary import KINDS, OTHER_WORDS, PRAISE, QUALITIES, REQUESTS, SYLLABLES, Kind
+from stages.panelling.webshop.vocabulary import (
+    HAN_NAMES,
+    KINDS,
+    MARKS,
+    OCCASIONS,
+    OTHER_WORDS,
+    PRAISE,
+    QUALITIES,
+    REQUESTS,
+    SYLLABLES,
+    Kind,
+)
 
 _INSTRUCTIONS = 4  # people's goals a product
 _SIBLINGS = 0.6  # of the products are near-duplicates of the one before
-_IN_TITLE = 0.2  # of a product's qualities its title names
+_IN_TITLE = 0.15  # of a product's qualities its title names
+_NAMED_TWICE = 0.4  # of the titles name the product again, with what it is for (42 % of real titles repeat a noun)
+_MARKED = 0.15  # of the titles put a mark behind the brand
+_IN_HAN = 0.1  # of the titles of kinds with a Chinese name hold it
 _WITH_OPTIONS = 0.65  # of the goals want an option
 _OTHER_WORDS = 0.5  # of the wanted values that have other words are put in them
 _RANGE = 0.15  # of the prices are ranges
@@ -89,10 +104,6 @@ def _sibling(twin: _Draft, rng: random.Random) -> _Draft:
 
 
 def _item(asin: str, draft: _Draft, rng: random.Random) -> dict[str, Any]:
-    shown = [quality for quality in draft.qualities if rng.random() < _IN_TITLE]
-    title = " ".join([draft.brand, *(quality.title() for quality in shown[:1]), draft.kind.name])
-    title += f" with {', '.join(quality.title() for quality in shown[1:3])}" if shown[1:] else ""
-    title += f", Model {rng.choice('ABCDEFGH')}{rng.randint(10, 99)}"
     bullets = [
         rng.choice(PRAISE),
         *(f"{quality.upper()}: made so that it is {quality}." for quality in draft.qualities),
@@ -100,7 +111,7 @@ def _item(asin: str, draft: _Draft, rng: random.Random) -> dict[str, Any]:
     high = draft.price * rng.uniform(1.1, 1.5)
     return {
         "asin": asin,
-        "name": title,
+        "name": _title(draft, rng),
         "category": draft.department,
         "query": draft.kind.query,
         "product_category": " \u203a ".join(draft.kind.path),
@@ -111,6 +122,17 @@ def _item(asin: str, draft: _Draft, rng: random.Random) -> dict[str, Any]:
             group: [{"value": value, "image": None} for value in values] for group, values in draft.options.items()
         },
     }
+
+
+def _title(draft: _Draft, rng: random.Random) -> str:
+    shown = [quality.title() for quality in draft.qualities if rng.random() < _IN_TITLE]
+    brand = draft.brand + (rng.choice(MARKS) if rng.random() < _MARKED else "")
+    han = HAN_NAMES.get(draft.kind.query) if rng.random() < _IN_HAN else None
+    title = " ".join([brand, *shown[:1], draft.kind.name, *([han] if han else [])])
+    title += f" with {', '.join(shown[1:3])}" if shown[1:] else ""
+    if rng.random() < _NAMED_TWICE:
+        title += f", {draft.kind.name} for {rng.choice(OCCASIONS[draft.department])}"
+    return title + f", Model {rng.choice('ABCDEFGH')}{rng.randint(10, 99)}"
 
 
 def _attributes(draft: _Draft, rng: random.Random) -> dict[str, Any]:

@@ -25,7 +25,9 @@ SHOE_SIZES = ("6", "6.5", "7.5", "8.5", "9", "10.5")
 VOLUMES = ("1.7 fl oz", "3.4 fl oz", "8 fl oz", "16 fl oz")
 PACKS = ("pack of 1", "pack of 3", "pack of 6", "pack of 12")
 SCENTS = ("vanilla bean", "wild berry", "eucalyptus mint", "sea breeze", "honey almond")
-FLAVORS = ("peanut butter", "salted caramel", "raspberry", "dark cocoa", "maple pecan", "lemon ginger")
+FLAVORS = (
+    "peanut butter", "salted caramel", "raspberry", "dark cocoa", "maple pecan", "lemon ginger", "crème brûlée", "matcha 抹茶",
+)  # fmt: skip
 LENGTHS = ("3 feet", "6 feet", "10 feet", "15 feet")
 AREAS = ("24 x 36 in", "30 x 60 in", "36 x 72 in", "48 x 84 in")
 BEDS = ("twin", "full", "queen", "king")
@@ -104,6 +106,20 @@ SYLLABLES = (
     "ar", "bel", "cor", "dan", "el", "fen", "gal", "hol", "is", "jor", "kel", "lum", "mar", "nov", "or", "pel", "qui", "ros", "sol",
     "tav", "ul", "vex", "wen", "yar", "zel",
 )  # fmt: skip
+MARKS = ("®", "™")
+OCCASIONS: dict[str, tuple[str, ...]] = {
+    "beauty": ("Women and Men", "Home and Salon", "Morning and Night"),
+    "electronics": ("Desk and Travel", "School and Work", "Gamers and Students"),
+    "fashion": ("Spring and Autumn", "Work and Weekend", "Travel and Holiday"),
+    "garden": ("Bedroom and Study", "House and Cabin", "Hall and Lounge"),
+    "grocery": ("Breakfast and Lunch", "Desk and Kitchen", "Guests and Picnics"),
+}
+"""What titles say a product is for, by department. None holds a quality's words: a title's words meet an attribute."""
+HAN_NAMES = {
+    "hair masks": "发膜", "lipstick": "口红", "face serums": "精华液", "headphones": "耳机", "tablet cases": "保护套",
+    "women's dresses": "连衣裙", "area rugs": "地毯", "ground coffee": "咖啡", "herbal tea": "花草茶",
+}  # fmt: skip
+"""Names in Chinese, by query, that some titles of these kinds hold."""
 PRAISE = (
     "A small workshop makes it, and somebody looks at each piece before it leaves.",
     "It comes in a plain box that can be recycled.",
@@ -125,5 +141,6 @@ _QUALITY_NOUNS = (
     "sleeve leg speed definition performance"
 )
 _KIND_NOUNS = " ".join(f"{kind.name} {kind.path[-1]}" for kinds in KINDS.values() for kind in kinds).lower()
-NOUNS = frozenset(f"{_QUALITY_NOUNS} {_KIND_NOUNS}".split())
+_OTHER_NOUNS = " ".join([*HAN_NAMES.values(), *(words for found in OCCASIONS.values() for words in found)]).lower()
+NOUNS = frozenset(f"{_QUALITY_NOUNS} {_KIND_NOUNS} {_OTHER_NOUNS}".split()) - {"and"}
 """The words of titles that count as nouns."""
