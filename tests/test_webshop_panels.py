@@ -174,6 +174,28 @@ def test_official_files_take_the_same_way_in(tmp_path: Path, monkeypatch: pytest
     assert (tmp_path / "a" / "tasks.parquet").read_bytes() == (tmp_path / "b" / "tasks.parquet").read_bytes()
 
 
+def test_official_rows_that_count_for_nothing_are_said_and_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from stages.panelling.webshop import panels
+
+    monkeypatch.setattr(panels, "SpacyNouns", lambda: ListedNouns(NOUNS))
+    generate(tmp_path / "data", 120, 3)
+    products = tmp_path / "data" / FILES["1000"][0]
+    items = json.loads(products.read_text(encoding="utf-8"))
+    products.write_text(json.dumps([{"asin": "nan", "name": float("nan")}, *items, {"asin": "nan"}]), encoding="utf-8")
+    build_panels(settings(source="official", data_dir=str(tmp_path / "data"), seed=3, sizes=SMALL), tmp_path / "a")
+    kept = json.loads((tmp_path / "a" / "left_out.json").read_text(encoding="utf-8"))["left_out"]
+    rows = ["row 0, product nan", "row 121, product nan"]
+    assert kept == {"an id that is nan or longer than 10": {"count": 2, "rows": rows}}
+    assert (
+        "rows left out, as upstream does: 2 with an id that is nan or longer than 10 (row 0," in capsys.readouterr().out
+    )
+    build_panels(settings(products=120, seed=3, sizes=SMALL), tmp_path / "b")
+    assert not (tmp_path / "b" / "left_out.json").exists()
+    assert (tmp_path / "a" / "tasks.parquet").read_bytes() == (tmp_path / "b" / "tasks.parquet").read_bytes()
+
+
 def test_a_panel_is_served_with_its_task_n_as_the_session_fixed_n(folder: Path) -> None:
     tasks, _ = load_panel(folder, "dev")
     here = WebShopEnvironment(folder)

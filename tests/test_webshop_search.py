@@ -241,6 +241,17 @@ def test_what_opens_a_catalogue_is_made_once_and_shared(tmp_path: Path, monkeypa
         load_catalogue(tmp_path / "a.parquet", tmp_path / "opened", "0")
 
 
+def test_what_other_code_made_of_a_catalogue_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_catalogue(tmp_path / "a.parquet", SHELF)
+    with monkeypatch.context() as patch:
+        patch.setattr("stages.envs.webshop.catalogue._code", lambda: "earlier")
+        load_catalogue(tmp_path / "a.parquet", tmp_path / "opened")
+    [earlier] = (path for path in (tmp_path / "opened").iterdir() if path.is_dir())
+    (earlier / "products.jsonl").write_bytes(b"other lines")
+    assert list(load_catalogue(tmp_path / "a.parquet", tmp_path / "opened").products.values()) == SHELF
+    assert not earlier.exists()
+
+
 def test_a_half_made_opening_is_not_taken_for_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_catalogue(tmp_path / "a.parquet", SHELF)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import shutil
 from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -163,10 +164,13 @@ def load_catalogue(path: Path, cache: Path, sha256: str | None = None) -> Catalo
         )
     opened = cache / f"{found[:32]}-{_code()}"
     cache.mkdir(parents=True, exist_ok=True)
-    with FileLock(opened.with_suffix(".lock")):
+    with FileLock(cache / f"{found[:32]}.lock"):
         if not opened.is_dir():
             with replacing(opened) as fresh:
                 Lookups.of(Shelf.write(fresh, _products(path))).keep(fresh)
+            for other in cache.glob(f"{found[:32]}-*"):  # earlier code's; who has it open keeps it
+                if other != opened:
+                    shutil.rmtree(other, ignore_errors=True)
     return Catalogue(Shelf(opened), Lookups.mapped(opened))
 
 
