@@ -35,15 +35,15 @@ LARGE = 20_000
 def main() -> None:
     settings = load(Path(__file__).parents[1] / "params.yaml").panels["webshop"]
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder) / "webshop"
+        root, opened = Path(folder) / "webshop", Path(folder) / "opened"
         build_panels(settings, root, names=("warmup",))
         tasks, _ = load_panel(root, "warmup")
         spec = read_spec(tasks[0])
         before = _rss()
         start = time.perf_counter()
-        shop = read_catalogue(root / spec.catalogue, spec.catalogue_sha256)
+        shop = read_catalogue(root / spec.catalogue, spec.catalogue_sha256, opened)
         facts = {"products": settings.products, "load_seconds": time.perf_counter() - start}
-        local = _walk(WebShopEnvironment(root), tasks)
+        local = _walk(WebShopEnvironment(root, opened), tasks)
         facts |= {"memory_mb": _rss() - before} | {f"process_{name}": value for name, value in local.items()}
         goals = [read_spec(task).goal for task in tasks]
         sessions = [

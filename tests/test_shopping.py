@@ -120,7 +120,7 @@ def test_no_made_up_name_is_a_real_ones() -> None:
 def env_options(folder: Path, task: Task) -> set[str]:
     from stages.envs.webshop.catalogue import load_catalogue
 
-    shop = load_catalogue(folder / "catalogue.parquet")
+    shop = load_catalogue(folder / "catalogue.parquet", folder.parent / "opened")
     return {value for values in shop.products[task.spec["asin"]].options.values() for value in values}
 
 

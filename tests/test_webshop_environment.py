@@ -126,5 +126,5 @@ def test_a_missing_key_is_named(panels: Path, task: Task) -> None:
 def test_a_file_that_is_no_catalogue_is_the_environments_failure(panels: Path, task: Task) -> None:
     (panels / "text.parquet").write_bytes(b"hello")
     sha256 = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
-    with pytest.raises(EnvironmentFault, match=r"text\.parquet: the catalogue does not load"):
+    with pytest.raises(EnvironmentFault, match=r"text\.parquet: can't be read"):
         WebShopEnvironment(panels).reset(with_spec(task, catalogue="text.parquet", catalogue_sha256=sha256))

@@ -72,9 +72,11 @@ def test_prices(tag: str | None, prices: tuple[float, ...]) -> None:
     assert read_prices(tag) == prices
 
 
-@pytest.mark.parametrize("tag", ["$", "$1.2.3", "$.", "$5.00$"])
+@pytest.mark.parametrize("tag", ["$", "$1.2.3", "$.", "$5.00$", "9.99", "$1$2$x"])
 def test_a_price_that_cannot_be_read_is_named_with_its_product(tmp_path: Path, tag: str) -> None:
-    with pytest.raises(OfficialError, match=r"items_shuffle_1000\.json: product B2: pricing .* expected") as error:
+    with pytest.raises(
+        OfficialError, match=r"items_shuffle_1000\.json: row 1, product B2: pricing .* expected"
+    ) as error:
         read(write(tmp_path, [item("B1"), item("B2", pricing=tag)]))
     assert f"{tag!r} found" in str(error.value)
 
@@ -104,13 +106,84 @@ def test_what_upstream_leaves_out_is_left_out(tmp_path: Path) -> None:
     assert set(data.files) == set(FILES["1000"])
 
 
+def test_a_row_that_upstream_skips_is_counted_whatever_else_it_holds(tmp_path: Path) -> None:
+    without = {name: value for name, value in item("B3").items() if name != "full_description"}
+    items = [
+        item("B1"),
+        item("nan", name=float("nan"), customization_options=[]),
+        {"asin": "B0123456789"},
+        {"asin": "B1"},
+        item("B2", name=None),
+        without,
+        item("B4", name=float("nan")),
+        item("B5", customization_options=[]),
+        item("B6", name=""),
+    ]
+    data = read(write(tmp_path, items, human={"B1": [ASKED], "B9": [{}]}))
+    assert [(p.asin, p.title, len(p.options)) for p in data.products] == [
+        ("B1", "Oak Desk Lamp", 1),
+        ("B5", "Oak Desk Lamp", 0),
+        ("B6", "", 1),
+    ]
+    assert data.left_out == {
+        "an id that is nan or longer than 10": ["row 1, product nan", "row 2, product B0123456789"],
+        "an id that an earlier row has": ["row 3, product B1"],
+        "no name": ["row 4, product B2", "row 6, product B4"],
+        "no full_description": ["row 5, product B3"],
+        "an instruction without its product": ["product B9"],
+    }
+
+
+@pytest.mark.parametrize("size", ["1000", "all"])
+def test_instructions_of_another_shop_are_refused(tmp_path: Path, size: Any) -> None:
+    """As when the small shop's products meet the large one's instructions."""
+    human = {f"B{number}": [ASKED] for number in range(1, 10)}
+    write(tmp_path, [item("B1"), item("B2"), item("B3"), item("B4")], human=human)
+    for small, large in zip(FILES["1000"], FILES["all"], strict=True):
+        (tmp_path / large).write_bytes((tmp_path / small).read_bytes())
+    with pytest.raises(OfficialError, match=r"items_human_ins\.json: 4 of its 9 instructions are of the 4 products"):
+        read_official(tmp_path, products=size, seed=1, nouns=NOUNS)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('[{"asin": "nan"}, {"asin": "nan"', "after 1 rows: the file ends too early"),
+        ('[{"asin": "nan"}, {"asin": "nan"}', "after 2 rows: the file ends too early"),
+        ('[{"asin": "nan"}] more', "after 1 rows: the list ends, the file does not"),
+        ("", "after 0 rows: the file ends too early"),
+        ('{"B1": {}}', "no list in JSON"),
+        ("[1]", "row 0: a product with its id"),
+    ],
+)
+def test_half_a_download_and_another_file_under_the_name_are_said(tmp_path: Path, content: str, said: str) -> None:
+    write(tmp_path, [])
+    (tmp_path / FILES["1000"][0]).write_text(content)
+    with pytest.raises(OfficialError) as caught:
+        read(tmp_path)
+    assert "items_shuffle_1000.json: " in str(caught.value) and said in str(caught.value)
+
+
+def test_a_long_list_is_read_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, [item(f"B{number}", name="L\u00e4mp \u2728 \\" * 5) for number in range(40)])
+    whole = read(tmp_path)
+    monkeypatch.setattr("stages.panelling.webshop.stream._CHUNK", 3000)
+    assert (list(read(tmp_path).products), read(tmp_path).files) == (list(whole.products), whole.files)
+    assert len(whole.products) == 40
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"name": ""}, "row 0.name: String should have at least 1 character"),
-        ({"asin": None}, "row 0.asin: Input should be a valid string"),
-        ({"customization_options": {"color": [{"label": 1}]}}, "row 0.customization_options"),
-        ({"small_description": None}, "row 0.small_description"),
+        ({"name": ["Lamp"]}, "row 0, product B1: name: Input should be a valid string"),
+        ({"asin": None}, "row 0: a product with its id (asin) expected, None found"),
+        (
+            {"customization_options": {"color": [{"label": 1}]}},
+            "row 0, product B1: customization_options.color.0.value",
+        ),
+        ({"customization_options": ["red"]}, "row 0, product B1: customization_options"),
+        ({"pricing": 9.99}, "row 0, product B1: pricing"),
+        ({"pricing": float("nan")}, "row 0, product B1: pricing"),
     ],
 )
 def test_a_malformed_product_is_named_by_file_row_and_key(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
@@ -127,7 +200,7 @@ def test_missing_and_unreadable_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(OfficialError, match=r"items_human_ins\.json: no JSON file"):
         read(tmp_path)
     write(tmp_path, [item("B1")], human=[1])
-    with pytest.raises(OfficialError, match=r"items_human_ins\.json: 1 fault"):
+    with pytest.raises(OfficialError, match=r"items_human_ins\.json: rows by product id expected, \[1\] found"):
         read(tmp_path)
 
 

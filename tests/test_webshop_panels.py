@@ -65,7 +65,7 @@ def test_simple_policies_land_where_the_papers_did(shop: tuple[Catalogue, list[G
 
 
 def test_every_task_of_every_panel_can_be_met(folder: Path) -> None:
-    catalogue = load_catalogue(folder / "catalogue.parquet")
+    catalogue = load_catalogue(folder / "catalogue.parquet", folder.parent / "opened")
     for panel in PANELS:
         for task in load_panel(folder, panel)[0]:
             found = policies.oracle(catalogue, read_spec(task).goal)
@@ -116,7 +116,7 @@ def test_synthetic_goals_and_other_views_are_frozen_into_the_tasks(tmp_path: Pat
     assert len(task.spec["option_groups"]) == len(task.spec["options"]) > 0
     seen = WebShopEnvironment(tmp_path / "p").reset(task)
     assert " [SEP] " in seen.text
-    catalogue = load_catalogue(tmp_path / "p" / "catalogue.parquet")
+    catalogue = load_catalogue(tmp_path / "p" / "catalogue.parquet", tmp_path / "cache")
     found = policies.oracle(catalogue, read_spec(task).goal)
     assert found is not None and found.reward == 1.0
 
@@ -171,6 +171,28 @@ def test_official_files_take_the_same_way_in(tmp_path: Path, monkeypatch: pytest
     assert {path.name for path in (tmp_path / "data").iterdir()} == set(FILES["1000"])
     build_panels(settings(source="official", data_dir=str(tmp_path / "data"), seed=3, sizes=SMALL), tmp_path / "a")
     build_panels(settings(products=120, seed=3, sizes=SMALL), tmp_path / "b")
+    assert (tmp_path / "a" / "tasks.parquet").read_bytes() == (tmp_path / "b" / "tasks.parquet").read_bytes()
+
+
+def test_official_rows_that_count_for_nothing_are_said_and_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from stages.panelling.webshop import panels
+
+    monkeypatch.setattr(panels, "SpacyNouns", lambda: ListedNouns(NOUNS))
+    generate(tmp_path / "data", 120, 3)
+    products = tmp_path / "data" / FILES["1000"][0]
+    items = json.loads(products.read_text(encoding="utf-8"))
+    products.write_text(json.dumps([{"asin": "nan", "name": float("nan")}, *items, {"asin": "nan"}]), encoding="utf-8")
+    build_panels(settings(source="official", data_dir=str(tmp_path / "data"), seed=3, sizes=SMALL), tmp_path / "a")
+    kept = json.loads((tmp_path / "a" / "left_out.json").read_text(encoding="utf-8"))["left_out"]
+    rows = ["row 0, product nan", "row 121, product nan"]
+    assert kept == {"an id that is nan or longer than 10": {"count": 2, "rows": rows}}
+    assert (
+        "rows left out, as upstream does: 2 with an id that is nan or longer than 10 (row 0," in capsys.readouterr().out
+    )
+    build_panels(settings(products=120, seed=3, sizes=SMALL), tmp_path / "b")
+    assert not (tmp_path / "b" / "left_out.json").exists()
     assert (tmp_path / "a" / "tasks.parquet").read_bytes() == (tmp_path / "b" / "tasks.parquet").read_bytes()
 
 

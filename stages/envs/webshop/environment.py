@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -10,11 +9,15 @@ from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
+from stages.core.files import CACHE
 from stages.envs.base import EnvironmentFault, Observation, Task
-from stages.envs.webshop.catalogue import Catalogue, load_catalogue
+from stages.envs.webshop.catalogue import Catalogue, CatalogueError, load_catalogue
 from stages.envs.webshop.pages import LocalSite, PageError
 from stages.envs.webshop.records import Goal
 from stages.envs.webshop.sessions import DIALECTS, Session, Step, admissible
+
+SHOPS = CACHE / "webshop"
+"""What it takes to open a catalogue at once, made the first time."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +47,11 @@ class WebShopSpec:
 
 
 class WebShopEnvironment:
-    """Plays the tasks of one panel folder, one after the other. A catalogue is loaded once a process."""
+    """Plays the tasks of one panel folder, one after the other. A catalogue is opened once a process."""
 
-    def __init__(self, panel_root: Path, cache_dir: Path | None = None) -> None:
-        """`panel_root` is the folder that tasks' catalogue paths start from; nothing is kept in `cache_dir`."""
-        self._root = panel_root
+    def __init__(self, panel_root: Path, cache_dir: Path = SHOPS) -> None:
+        """`panel_root` is the folder that tasks' catalogue paths start from; `cache_dir` keeps what opens them at once."""
+        self._root, self._cache = panel_root, cache_dir
         self._session: Session | None = None
 
     def reset(self, task: Task) -> Observation:
@@ -58,7 +61,7 @@ class WebShopEnvironment:
         spec = read_spec(task)
         path = self._root / spec.catalogue
         try:
-            site = LocalSite(read_catalogue(path, spec.catalogue_sha256), spec.goal)
+            site = LocalSite(read_catalogue(path, spec.catalogue_sha256, self._cache), spec.goal)
         except PageError as error:
             raise EnvironmentFault(
                 f"task {task.task_id}: the product its goal was written for is not in {path} ({error}). "
@@ -99,24 +102,12 @@ def read_spec(task: Task) -> WebShopSpec:
 
 
 @cache
-def read_catalogue(path: Path, sha256: str) -> Catalogue:
-    """The catalogue in a file. Raises EnvironmentFault if it is missing, not the one that was hashed, or not readable."""
+def read_catalogue(path: Path, sha256: str, cache_dir: Path = SHOPS) -> Catalogue:
+    """The catalogue in a file, opened once a process. Raises EnvironmentFault if it is missing, not the one that was hashed, or none."""
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise EnvironmentFault(
-            f"{path}: the catalogue can't be read ({error.strerror}). Build the panels again: dvc repro panels"
-        ) from error
-    found = hashlib.sha256(content).hexdigest()
-    if found != sha256:
-        raise EnvironmentFault(
-            f"{path}: not the catalogue the panel was made with: expected sha256 {sha256}, found {found}. "
-            "Restore the file (dvc checkout) or build the panels again (dvc repro panels)"
-        )
-    try:
-        return load_catalogue(path)
-    except Exception as error:
-        raise EnvironmentFault(f"{path}: the catalogue does not load ({type(error).__name__}: {error})") from error
+        return load_catalogue(path, cache_dir, sha256)
+    except CatalogueError as error:
+        raise EnvironmentFault(str(error)) from error
 
 
 _SPEC = TypeAdapter(WebShopSpec)

@@ -10,7 +10,9 @@ from stages.panelling.webshop.settings import WebshopPanels
 
 
 def build(settings: WebshopPanels, out: Path, cache: Path, limit: Mapping[str, int | None]) -> None:
-    """Write the panels of a study; see `stages.panels`. Nothing is kept in `cache`."""
-    from stages.panelling.webshop.panels import build_panels  # not for those who only read the settings
+    """Write the panels of a study; see `stages.panels`. What opens the shop at once is kept in `cache`."""
+    from stages.envs.webshop.catalogue import load_catalogue
+    from stages.panelling.webshop.panels import CATALOGUE, build_panels  # not for those who only read the settings
 
     build_panels(settings, out, limit)
+    load_catalogue(out / CATALOGUE, cache)

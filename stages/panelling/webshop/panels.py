@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import tempfile
 from collections import defaultdict
@@ -23,7 +24,8 @@ from stages.panelling.webshop.release import unfit
 from stages.panelling.webshop.settings import OfficialWebshop, WebshopPanels
 from stages.panelling.webshop.vocabulary import NOUNS
 
-CATALOGUE = "catalogue.parquet"
+CATALOGUE, LEFT_OUT = "catalogue.parquet", "left_out.json"
+_NAMED = 100  # rows of a kind that are named in the record
 _SPLIT_OF = {
     "test": "test",
     "dev": "dev",
@@ -68,6 +70,8 @@ def build_panels(
         if panel in names and panel in chosen
     }
     write_panels(out, "webshop", f"{_source(settings)}, nouns: {data.nouns}", tasks, data.files)
+    if data.left_out:
+        _record(out / LEFT_OUT, data.left_out)
 
 
 def _source(settings: WebshopPanels) -> str:
@@ -78,6 +82,16 @@ def _source(settings: WebshopPanels) -> str:
     return (
         f"{settings.source}, {products}, goals in the official order, view {settings.view}, dialect {settings.dialect}"
     )
+
+
+def _record(path: Path, left_out: Mapping[str, Sequence[str]]) -> None:
+    """Write and say which rows of the official files count for nothing."""
+    rows = {reason: {"count": len(found), "rows": list(found[:_NAMED])} for reason, found in left_out.items()}
+    path.write_text(json.dumps({"schema_version": 1, "left_out": rows}, indent=1) + "\n", encoding="utf-8")
+    said = "; ".join(
+        f"{len(found)} with {reason} ({found[0]}{', ...' * (len(found) > 1)})" for reason, found in left_out.items()
+    )
+    print(f"webshop: rows left out, as upstream does: {said}", flush=True)
 
 
 def read_data(settings: WebshopPanels) -> OfficialData:
