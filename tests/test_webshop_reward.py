@@ -61,26 +61,25 @@ def test_few_shared_nouns_give_a_tenth_whatever_the_query() -> None:
 
 def test_a_noun_that_the_wanted_title_repeats_counts_each_time() -> None:
     """Values of the official engine, spaCy's nouns of both titles included."""
-    repeating = [
-        "barber",
-        "brush",
-        "men",
-        "shaving",
-        "brush",
-        "soft",
-        "hair",
-        "beard",
-        "brush",
-        "barber",
-        "shave",
-        "brush",
-    ]
     wanted = product(
         "B000000003",
         "Barber Brush Men Shaving Brush Soft Hair Beard Brush Barber Shave Brush",
         query="shaving brushes",
         path=path("Beauty", "Shave", "Brushes"),
-        nouns=tuple(repeating),
+        nouns=(
+            "barber",
+            "brush",
+            "men",
+            "shaving",
+            "brush",
+            "soft",
+            "hair",
+            "beard",
+            "brush",
+            "barber",
+            "shave",
+            "brush",
+        ),
     )
     bought = product(
         "B000000004",

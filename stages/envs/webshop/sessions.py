@@ -2,6 +2,14 @@
 
 `text` is WebShop's text environment (arXiv 2207.01206), `client` the HTTP client of the papers (ReAct, arXiv 2210.03629,
 and StateAct). Both know `search[words]` and `click[something on the page]`. The number of turns is the caller's business.
+
+Held beside both on catalogues as in `reward`: 0 of 32,881 texts of the text environment (`text` and `text_rich`, with rewards, ends and what can
+be clicked) differ, and 0 of 3,222 observations of StateAct's client on the official site and on `stages.site`. Knowingly different:
+- A query with ? # or % is answered, and one with a slash as if a blank stood there; the official site has no such page (404).
+- `<r>` draws from the words as seed, upstream anew at each page; a lone `<c>`, at which upstream fails, is a search like others, or lists nothing.
+- The text environment takes a page for another when `search_results` or `item_page` stand in a query; here names of pages are words.
+- The client reads escapes such as `\\n` in texts, and still takes what an earlier page offered when the present one offers no product or
+  no option; here texts are shown as they are, and the present page counts.
 """
 
 from __future__ import annotations

@@ -30,9 +30,9 @@ from stages.panelling.webshop.vocabulary import (
 )
 
 _INSTRUCTIONS = 4  # people's goals a product
-_SIBLINGS = 0.6  # of the products are near-duplicates of the one before
-_IN_TITLE = 0.15  # of a product's qualities its title names
-_NAMED_TWICE = 0.4  # of the titles name the product again, with what it is for (42 % of real titles repeat a noun)
+_SIBLINGS = 0.62  # of the products are near-duplicates of the one before
+_IN_TITLE = 0.18  # of a product's qualities its title names
+_NAMED_TWICE = 0.4  # of the titles name the product again, for an occasion (42 % of real titles repeat a noun)
 _MARKED = 0.15  # of the titles put a mark behind the brand
 _IN_HAN = 0.1  # of the titles of kinds with a Chinese name hold it
 _WITH_OPTIONS = 0.65  # of the goals want an option
@@ -131,7 +131,7 @@ def _title(draft: _Draft, rng: random.Random) -> str:
     title = " ".join([brand, *shown[:1], draft.kind.name, *([han] if han else [])])
     title += f" with {', '.join(shown[1:3])}" if shown[1:] else ""
     if rng.random() < _NAMED_TWICE:
-        title += f", {draft.kind.name} for {rng.choice(OCCASIONS[draft.department])}"
+        title += f", {rng.choice(OCCASIONS[draft.department])} {draft.kind.name}"
     return title + f", Model {rng.choice('ABCDEFGH')}{rng.randint(10, 99)}"
 
 

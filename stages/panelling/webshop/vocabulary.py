@@ -108,13 +108,13 @@ SYLLABLES = (
 )  # fmt: skip
 MARKS = ("®", "™")
 OCCASIONS: dict[str, tuple[str, ...]] = {
-    "beauty": ("Women and Men", "Home and Salon", "Morning and Night"),
-    "electronics": ("Desk and Travel", "School and Work", "Gamers and Students"),
-    "fashion": ("Spring and Autumn", "Work and Weekend", "Travel and Holiday"),
-    "garden": ("Bedroom and Study", "House and Cabin", "Hall and Lounge"),
-    "grocery": ("Breakfast and Lunch", "Desk and Kitchen", "Guests and Picnics"),
+    "beauty": ("Salon", "Evening", "Vanity"),
+    "electronics": ("Desk", "Studio", "Gamer"),
+    "fashion": ("Spring", "Holiday", "Weekend"),
+    "garden": ("Cabin", "Lounge", "Study"),
+    "grocery": ("Breakfast", "Picnic", "Pantry"),
 }
-"""What titles say a product is for, by department. None holds a quality's words: a title's words meet an attribute."""
+"""What titles say a product is for, by department. None is a quality's word: a quality in the title meets an attribute."""
 HAN_NAMES = {
     "hair masks": "发膜", "lipstick": "口红", "face serums": "精华液", "headphones": "耳机", "tablet cases": "保护套",
     "women's dresses": "连衣裙", "area rugs": "地毯", "ground coffee": "咖啡", "herbal tea": "花草茶",
@@ -141,6 +141,8 @@ _QUALITY_NOUNS = (
     "sleeve leg speed definition performance"
 )
 _KIND_NOUNS = " ".join(f"{kind.name} {kind.path[-1]}" for kinds in KINDS.values() for kind in kinds).lower()
-_OTHER_NOUNS = " ".join([*HAN_NAMES.values(), *(words for found in OCCASIONS.values() for words in found)]).lower()
-NOUNS = frozenset(f"{_QUALITY_NOUNS} {_KIND_NOUNS} {_OTHER_NOUNS}".split()) - {"and"}
+_OTHER_NOUNS = " ".join(
+    [*HAN_NAMES.values(), *(occasion for found in OCCASIONS.values() for occasion in found)]
+).lower()
+NOUNS = frozenset(f"{_QUALITY_NOUNS} {_KIND_NOUNS} {_OTHER_NOUNS}".split())
 """The words of titles that count as nouns."""
