@@ -142,8 +142,11 @@ def test_documents_stand_in_lucenes_order(query: str, found: str) -> None:
     assert search(DOCUMENTS, query) == found.split()
 
 
-def test_leaving_documents_out_early_changes_nothing() -> None:
+@pytest.mark.parametrize("sample", [60, 1000])
+def test_leaving_documents_out_early_changes_nothing(sample: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Against every document scored; words are as frequent as in texts, so that queries mix rare ones with common ones."""
+    monkeypatch.setattr("stages.envs.webshop.search._MANY", 0)
+    monkeypatch.setattr("stages.envs.webshop.search._SAMPLE", sample)
     draw = random.Random(5)
     words = [f"w{number}" for number in range(400)]
     shares = [1 / (number + 1) for number in range(400)]

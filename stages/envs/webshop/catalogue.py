@@ -25,7 +25,7 @@ from stages.envs.webshop.shelf import Picked, Shelf
 
 SCHEMA_VERSION = 2
 RESULTS = 50
-_CACHED_QUERIES = 4096
+_CACHED_QUERIES, _CACHED_IDS = 4096, 4096
 _BATCH = 20_000  # products made into a table at once
 _ROW_GROUP = 1 << 18  # rows, as polars writes them
 _KINDS = ("attributes", "category", "query")
@@ -88,11 +88,15 @@ class _ById(Mapping[str, Product]):
 
     def __init__(self, products: Sequence[Product], ids: Groups) -> None:
         self._products, self._ids = products, ids
+        self._number = lru_cache(maxsize=_CACHED_IDS)(self._find)
 
     def __getitem__(self, asin: str) -> Product:
+        return self._products[self._number(asin)]
+
+    def _find(self, asin: str) -> int:
         if not len(found := self._ids.find(asin)):
             raise KeyError(asin)
-        return self._products[int(found[0])]
+        return int(found[0])
 
     def __iter__(self) -> Iterator[str]:
         return (product.asin for product in self._products)

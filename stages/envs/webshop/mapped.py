@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any, Self
@@ -48,13 +49,20 @@ class Groups(Arrays):
     def __len__(self) -> int:
         return len(self.starts) - 1
 
-    def key(self, place: int) -> str:
-        return bytes(self.text[self.ends[place] : self.ends[place + 1]]).decode()
+    @cached_property
+    def _views(self) -> tuple[memoryview, memoryview]:
+        """Keys and their ends again, in the form that is quickest to read one at a time."""
+        return memoryview(self.text), memoryview(self.ends)
+
+    def key(self, place: int) -> bytes:
+        text, ends = self._views
+        return bytes(text[ends[place] : ends[place + 1]])
 
     def place(self, key: str) -> int | None:
         """Where a key stands among the keys; None for one that is not there."""
-        place = bisect_left(range(len(self)), key, key=self.key)
-        return place if place < len(self) and self.key(place) == key else None
+        wanted = key.encode(errors="surrogatepass")
+        place = bisect_left(range(len(self)), wanted, key=self.key)
+        return place if place < len(self) and self.key(place) == wanted else None
 
     def at(self, place: int) -> Any:
         """The numbers of the key at a place."""

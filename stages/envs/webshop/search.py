@@ -3,8 +3,9 @@
 Anserini's settings: k1 = 0.9, b = 0.4. Lucene keeps document lengths in one byte, which loses digits and so decides ties; it reckons
 what a term adds to a score in single precision, and adds in double; equal scores stand in the order of the ids.
 
-A query meets its rare terms first, and stops taking in documents once the terms left could not lift one into the result (MaxScore;
-Turtle and Flood 1995). What it finds is what scoring every document would find.
+A query that many documents answer is first put to a sample of them, which says what the last place takes at the least. Documents of
+its rarest terms alone are then scored, as far as the other terms could lift no other into the result (MaxScore; Turtle and Flood 1995).
+What it finds is what scoring every document would find.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from stages.envs.webshop.records import Product
 K1, B = np.float32(0.9), np.float32(0.4)
 _BATCH = 20_000  # documents counted at once
 _PARTS = 1_000_000  # texts between spaces whose terms are remembered while counting
-_SAMPLE = 1_000  # documents, from which the score of the last place is guessed from below
+_MANY = 50_000  # postings of a query from which on it pays to leave documents out
+_SAMPLE = 1_000  # documents of which the score of the last place is guessed, from below
 _SLACK = 1 - 1e-6  # single precision rounds away less than this
 
 
@@ -87,25 +89,35 @@ class Index:
         found = [self._term(term, count) for term, count in Counter(analyze(query)).items()]
         terms = sorted((term for term in found if term), key=lambda term: (len(term.documents), term.place))
         left = np.cumsum([0.0, *(term.bound for term in reversed(terms))])[::-1]  # what the terms from n on add at most
-        scores = np.zeros(len(self._order))
-        sample = hits = np.zeros(0, np.int64)
-        least, open_to_all = 0.0, True
-        for term, rest in zip(terms, left[1:], strict=True):
-            if open_to_all:
-                scores[term.documents] += self._parts(term, slice(None))
-                sample = np.union1d(sample, term.documents) if len(sample) < _SAMPLE else sample
-            else:
-                self._lift(scores, term, hits)
-                sample = hits
-            least = max(least, _last_of(scores[sample], k))
-            if rest < least * _SLACK:
-                hits = np.flatnonzero(scores) if open_to_all else hits
-                hits, open_to_all = hits[scores[hits] + rest >= least * _SLACK], False
-        hits = np.flatnonzero(scores) if open_to_all else hits
-        rounded = scores[hits].astype(np.float32)
+        least = self._promise(terms, k) * _SLACK if sum(len(term.documents) for term in terms) > _MANY else 0.0
+        needed = int(np.argmax(left < least)) if left[-1] < least else len(terms)
+        every = np.zeros(len(self._order))
+        for term in terms[:needed]:
+            every[term.documents] += self._parts(term)
+        hits = np.flatnonzero(every >= max(least - left[needed], np.finfo(float).tiny)).astype(np.int32)
+        scores = every[hits]
+        for term, rest in zip(terms[needed:], left[needed + 1 :], strict=True):
+            self._add(term, hits, scores)
+            likely = scores + rest >= least
+            hits, scores = hits[likely], scores[likely]
+        rounded = scores.astype(np.float32)
         best = rounded >= _last_of(rounded, k)
         hits, rounded = hits[best], rounded[best]
         return [int(hit) for hit in hits[np.lexsort((self._order[hits], -rounded))[:k]]]
+
+    def _promise(self, terms: list[_Term], k: int) -> float:
+        """What the k-th best score is at the least: that of a sample, the documents best in the rarest terms."""
+        sample = np.zeros(0, np.int32)
+        for term in terms:
+            parts = self._parts(term)
+            most = np.argpartition(parts, -_SAMPLE)[-_SAMPLE:] if len(parts) > _SAMPLE else slice(None)
+            sample = np.union1d(sample, term.documents[most])
+            if len(sample) >= _SAMPLE:
+                break
+        scores = np.zeros(len(sample))
+        for term in terms:
+            self._add(term, sample, scores)
+        return _last_of(scores, k)
 
     def _term(self, term: str, count: int) -> _Term | None:
         """A term of a query that has it `count` times; None if no document has it."""
@@ -117,16 +129,17 @@ class Index:
         weight = np.float32(count) * np.float32(rarity)
         return _Term(place, documents, weight, float(weight - weight / (1 + self._scoring.peaks[place])))
 
-    def _parts(self, term: _Term, which: Any) -> Any:
-        """What a term adds to the scores of those of its documents that `which` picks."""
-        frequencies = self._scoring.frequencies[self._postings.starts[term.place] :][: len(term.documents)][which]
+    def _parts(self, term: _Term, which: Any = ...) -> Any:
+        """What a term adds to the scores of its documents, or of those of them that `which` picks."""
+        start = self._postings.starts[term.place]
+        frequencies = self._scoring.frequencies[start : start + len(term.documents)][which]
         return term.weight - term.weight / (1 + frequencies * self._scoring.norms[term.documents[which]])
 
-    def _lift(self, scores: Any, term: _Term, hits: Any) -> None:
-        """Add a term to the scores of `hits` alone, which are in order as a term's documents are."""
-        places = np.minimum(np.searchsorted(term.documents, hits), len(term.documents) - 1)
-        places = places[term.documents[places] == hits]
-        scores[term.documents[places]] += self._parts(term, places)
+    def _add(self, term: _Term, documents: Any, scores: Any) -> None:
+        """Add what a term adds to the scores of these documents: in order, and of its own ones' type, which else are copied."""
+        places = np.minimum(np.searchsorted(term.documents, documents), len(term.documents) - 1)
+        here = np.flatnonzero(term.documents[places] == documents)
+        scores[here] += self._parts(term, places[here])
 
 
 @dataclass(frozen=True)

@@ -49,14 +49,17 @@ class Shelf(Sequence[Product]):
     def __getitem__(self, number: slice) -> list[Product]: ...
 
     def __getitem__(self, number: int | slice) -> Product | list[Product]:
-        found = range(len(self))[number]
-        return self._kept(found) if isinstance(found, int) else [self._kept(one) for one in found]
+        if isinstance(number, slice):
+            return [self._kept(one) for one in range(len(self))[number]]
+        return self._kept(range(len(self))[number] if number < 0 else number)
 
     def __iter__(self) -> Iterator[Product]:
         """All in turn, none kept."""
         return map(self._read, range(len(self)))
 
     def _read(self, number: int) -> Product:
+        if number >= len(self):
+            raise IndexError(f"no product {number} among {len(self)}")
         row: dict[str, Any] = json.loads(self._lines[self._ends[number] : self._ends[number + 1]])
         row["options"] = {group: tuple(values) for group, values in row["options"].items()}
         plain: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in row.items()}
