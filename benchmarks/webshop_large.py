@@ -51,13 +51,19 @@ def main() -> None:
         _apart(_generate, args.folder, args.products)
     facts: dict[str, float] = {"products": args.products}
     facts |= {f"build_{name}": value for name, value in _apart(_build, args.folder).items()}
-    with multiprocessing.get_context("spawn").Pool(PROCESSES) as pool:
-        played = pool.map(_play, [(args.folder, number) for number in range(PROCESSES)], chunksize=1)
-    facts["playing_memory_gb"] = sum(one.pop("memory_gb") for one in played)
-    facts |= {name: statistics.median(one[name] for one in played) for name in played[0]}
+    facts |= _play_all(args.folder)
     for name, value in facts.items():
-        print(f"{name:32} {value:12.2f}")
+        print(f"{name:40} {value:12.2f}")
     OUT.write_text(json.dumps({name: round(value, 3) for name, value in facts.items()}, indent=1) + "\n", "utf-8")
+
+
+def _play_all(folder: Path) -> dict[str, float]:
+    """The figures of one process that plays alone, and of all at once: their memory together, and what is the median of theirs."""
+    facts = {f"alone_{name}": value for name, value in _apart(_play, (folder, 0)).items()}
+    with multiprocessing.get_context("spawn").Pool(PROCESSES) as pool:
+        played = pool.map(_play, [(folder, number) for number in range(PROCESSES)], chunksize=1)
+    facts["together_memory_gb"] = sum(one.pop("memory_gb") for one in played)
+    return facts | {f"together_{name}": statistics.median(one[name] for one in played) for name in played[0]}
 
 
 def _apart(run: Callable[..., Any], *args: Any) -> Any:

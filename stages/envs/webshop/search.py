@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Self
@@ -26,6 +27,7 @@ from stages.envs.webshop.records import Product
 K1, B = np.float32(0.9), np.float32(0.4)
 _BATCH = 20_000  # documents counted at once
 _PARTS = 1_000_000  # texts between spaces whose terms are remembered while counting
+_TERMS = 20_000  # of queries, kept at hand
 _MANY = 50_000  # postings of a query from which on it pays to leave documents out
 _SAMPLE = 1_000  # documents of which the score of the last place is guessed, from below
 _SLACK = 1 - 1e-6  # single precision rounds away less than this
@@ -55,6 +57,7 @@ class Index:
         self.ids, self._postings, self._scoring = ids, postings, scoring
         self._order = np.empty(len(ids), np.int32)  # a document's place among equal scores
         self._order[ids.numbers] = np.arange(len(ids), dtype=np.int32)
+        self._known = lru_cache(maxsize=_TERMS)(self._term)
 
     @classmethod
     def of(cls, documents: Iterable[tuple[str, str]]) -> Self:
@@ -86,7 +89,7 @@ class Index:
 
     def search(self, query: str, k: int = 50) -> list[int]:
         """The best `k` documents that hold a term of the query, best first."""
-        found = [self._term(term, count) for term, count in Counter(analyze(query)).items()]
+        found = [self._known(term, count) for term, count in Counter(analyze(query)).items()]
         terms = sorted((term for term in found if term), key=lambda term: (len(term.documents), term.place))
         left = np.cumsum([0.0, *(term.bound for term in reversed(terms))])[::-1]  # what the terms from n on add at most
         least = self._promise(terms, k) * _SLACK if sum(len(term.documents) for term in terms) > _MANY else 0.0
