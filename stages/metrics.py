@@ -92,6 +92,7 @@ def study_of(cell: Cell, settings: Settings) -> Study:
         max_turns=settings.runner.max_turns[cell.env],
         k=settings.hints.k,
         overlaps=overlaps_of(DATA / "panels" / cell.env),
+        left_out=left_out_of(DATA / "panels" / cell.env),
     )
 
 
@@ -100,6 +101,13 @@ def overlaps_of(panels: Path) -> list[Overlap]:
     path = panels / "overlaps.json"
     found: list[Overlap] = read_document(path, "rows")[0] if path.is_file() else []
     return found
+
+
+def left_out_of(panels: Path) -> dict[str, int]:
+    """How many rows of the official files count for nothing, by reason; there is no file where all count."""
+    path = panels / "left_out.json"
+    found = read_document(path, "left_out")[0] if path.is_file() else {}
+    return {reason: int(rows["count"]) for reason, rows in found.items()}
 
 
 def panel_of(env: str, name: str) -> Panel:

@@ -159,6 +159,13 @@ def test_the_notes_say_what_panels_share_and_what_became_of_the_lessons() -> Non
     )
 
 
+def test_the_notes_name_the_rows_that_the_official_reader_skips() -> None:
+    said = notes(cell(train=4, study=study(left_out={"no name": 3, "missing fields": 1200}), arms=lessons()))
+    [line] = [line for line in said if line.startswith("Rows of the official files left out")]
+    assert "3 with no name and 1,200 with missing fields" in line
+    assert not any(line.startswith("Rows of the official") for line in notes(cell(train=4, arms=lessons())))
+
+
 def test_the_notes_of_disjoint_panels_say_so() -> None:
     said = notes(cell(train=4, arms=lessons()))
     assert "The panels have no goal in common." in said

@@ -359,7 +359,7 @@ def test_a_warmup_that_is_off_withholds_nothing(workspace: Path) -> None:
     assert (on.withheld, on.strength, on.panel_source) == (("heat",), "full", "generated")
     write_cell(cell, source="official")
     off = settings_with(settings, warmup=warmup.model_copy(update={"enabled": False}))
-    expected = Study((), "", "official", hint_basis="all of it", max_turns=20, k=3, overlaps=[])
+    expected = Study((), "", "official", hint_basis="all of it", max_turns=20, k=3, overlaps=[], left_out={})
     assert metrics.study_of(cell, off) == expected
 
 

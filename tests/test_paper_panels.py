@@ -72,6 +72,13 @@ def test_the_source_of_official_panels_tells_them_from_the_papers(folder: Path) 
     )
 
 
+def test_the_rows_that_count_for_nothing_are_counted_by_reason(tmp_path: Path) -> None:
+    assert metrics.left_out_of(tmp_path) == {}
+    rows = {"schema_version": 1, "left_out": {"no name": {"count": 250, "rows": ["7 (B1)"]}}}
+    (tmp_path / "left_out.json").write_text(json.dumps(rows))
+    assert metrics.left_out_of(tmp_path) == {"no name": 250}
+
+
 def test_what_panels_share_is_counted_by_product_text_and_goal(folder: Path) -> None:
     [train_dev, train_test, dev_test] = metrics.overlaps_of(folder)
     tasks = {panel: load_panel(folder, panel)[0] for panel in NUMBERS}

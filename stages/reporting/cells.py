@@ -153,13 +153,18 @@ def notes(cell: CellReport) -> list[str]:
 
 
 def _shared(way: FunnelRow) -> list[str]:
-    """What the panels have in common, and what became of lessons that share it with a measured task."""
+    """What the panels have in common, what became of lessons that share it with a measured task, and the data's rows that do not count."""
     said = [
         f"Of {row['tasks']:,} {row['panel']} tasks, these share something with a task of {row['with']}: "
         + words.listed(f"{number} the {what}" for what, number in row["shared"].items())
         + "."
         for row in way.overlaps
     ] or ["The panels have no goal in common."]
+    if way.left_out:
+        rows = words.listed(f"{number:,} with {reason}" for reason, number in way.left_out.items())
+        said.append(
+            f"Rows of the official files left out, as the official reader does: {rows} (data/panels/{way.env}/left_out.json)."
+        )
     dropped = {arm: reasons.get("shared_goal", 0) for arm, reasons in way.dropped.items()}
     kept = {arm: gates.get("no_measured_goal", {}).get("failed", 0) for arm, gates in way.gates.items()}
     for fate, counts in (

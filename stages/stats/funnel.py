@@ -29,7 +29,7 @@ class FunnelRow:
     `rules`: by the hint writer's rule, the hints written, the teacher episodes that were shown one (through its bank
     entry), and how many of these succeeded; an episode is shown several rules, so the columns do not add up. `lessons`,
     `lesson_tokens`, `trained_tokens`, `gates` and `dropped` are by arm. `tokens` are billed totals over all episodes of
-    the two plays; `student_epochs` is how often training passes over the lesson tokens. `max_turns`, `k` and `overlaps` are the study's.
+    the two plays; `student_epochs` is how often training passes over the lesson tokens. `max_turns`, `k`, `overlaps` and `left_out` are the study's.
     """
 
     env: str
@@ -61,6 +61,7 @@ class FunnelRow:
     max_turns: int
     k: int
     overlaps: list[Overlap]
+    left_out: dict[str, int]
 
 
 def funnel_row(
@@ -112,6 +113,7 @@ def funnel_row(
         max_turns=study.max_turns,
         k=study.k,
         overlaps=list(study.overlaps),
+        left_out=dict(study.left_out),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypedDict
 
 from stages.core.process import Fault
@@ -48,7 +48,7 @@ class Study:
     `hinted_only`; both empty without a warm-up. `panel_source` begins with `generated` when the tasks are no benchmark's.
     `graded` rewards lie between 0 and 1 and are reported as a score. `hint_basis` is what the hint writer saw of a failure, `category_basis` is `oracle` or `inferred` (see `agent.category`), `shots`
     the worked examples in the prompts of all but students. `max_turns` and `k` are the turns of an episode and the hints shown in one, at most. `overlaps` are
-    the panels' (data/panels/<env>/overlaps.json).
+    the panels' (data/panels/<env>/overlaps.json), `left_out` the rows of the official files that count for nothing, by reason (left_out.json there).
     """
 
     withheld: tuple[str, ...] = ()
@@ -61,6 +61,7 @@ class Study:
     max_turns: int = 0
     k: int = 0
     overlaps: Sequence[Overlap] = ()
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
