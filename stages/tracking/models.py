@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,8 @@ class Student:
 
 
 def fetch(address: str, to: Path) -> Student:
-    """Download what `models:/NAME@ALIAS` or `models:/NAME/VERSION` names into `to`. Raises `ModelError` or `StoreError`."""
+    """Download what `models:/NAME@ALIAS` or `models:/NAME/VERSION` names into `to`, laid out as the students stage does: the folder `adapter`,
+    and student.json with the base beside it. Raises `ModelError` or `StoreError`."""
     named = _ADDRESS.fullmatch(address)
     if named is None:
         raise ModelError(
@@ -49,7 +51,8 @@ def fetch(address: str, to: Path) -> Student:
                 )
             else:
                 version = store.client.get_model_version(named["name"], named["version"])
-            folder = Path(download_artifacts(f"models:/{version.name}/{version.version}", dst_path=str(to)))
+            place = f"models:/{version.name}/{version.version}"
+            folder = Path(download_artifacts(place, dst_path=str(to / "adapter")))
         except (MlflowException, ValueError) as error:
             known = ", ".join(model.name for model in store.client.search_registered_models()) or "none"
             raise ModelError(
@@ -57,8 +60,10 @@ def fetch(address: str, to: Path) -> Student:
             ) from error
     tags = version.tags
     try:
-        return Student(folder, tags["env"], tags["agent"], tags["arm"], int(tags["seed"]), tags["base_model"])
+        student = Student(folder, tags["env"], tags["agent"], tags["arm"], int(tags["seed"]), tags["base_model"])
     except KeyError as error:
         raise ModelError(
             f"{address}: version {version.version} has no tag {error}; it was not registered by `track`"
         ) from error
+    (folder.parent / "student.json").write_text(json.dumps({"base": student.base}) + "\n", encoding="utf-8")
+    return student
