@@ -28,6 +28,7 @@ from tiny import save_adapter, save_model
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from stages.core.records import Episode, read
+from stages.models.identity import base_name
 
 pytestmark = pytest.mark.registry
 
@@ -72,6 +73,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for stage in ("source", "warmup", "base"):
             run("python", "-m", f"stages.{stage}")
         save_adapter(Path("model"), ADAPTER)
+        (ADAPTER.parent / "student.json").write_text(json.dumps({"base": base_name(Path("data/base/model"))}))
         for command in COMMANDS:
             play(sys.executable, *command)
         for folder_of in ("rollouts", "evals"):
