@@ -68,6 +68,14 @@ def test_the_committed_study_has_no_fault() -> None:
     assert [f for f in examine(load(), None) if f.level == "fault"] == []
 
 
+@pytest.mark.parametrize("missing", ["spacy", "en_core_web_sm"])
+def test_what_official_titles_need_is_named(missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == missing else object())
+    shop = settings(panels__webshop__source="official", panels__webshop__data_dir=str(tmp_path)).panels["webshop"]
+    faults = [text for level, text in shop.inspect() if level == "fault"]
+    assert any(f"{missing} is missing: pip install spacy; python -m spacy download" in text for text in faults)
+
+
 @pytest.mark.parametrize("profile", ["paper_7b", "paper_14b"])
 def test_a_paper_profile_names_what_is_missing_here(profile: str) -> None:
     study = settings_with(Path("params.yaml"), Path(f"profiles/{profile}.yaml"))

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from stages.core.sections import Count, Level, PanelSettings, Positive, Section, filled
+from stages.panelling.webshop.nouns import SPACY_MODEL
 
 
 class OfficialWebshop(Section):
@@ -61,6 +62,12 @@ class WebshopPanels(PanelSettings):
         found: list[tuple[Level, str]] = [("fault", line) for line in release.lacking()]
         if not found:
             found.append(("ok", f"official files in {release.place}"))
-        if importlib.util.find_spec("spacy") is None:
-            found.append(("fault", "official titles need spaCy for their nouns: pip install spacy"))
+        if lacking := [name for name in ("spacy", SPACY_MODEL) if importlib.util.find_spec(name) is None]:
+            advice = f"pip install spacy; python -m spacy download {SPACY_MODEL}"
+            found.append(
+                (
+                    "fault",
+                    f"official titles need spaCy and its model for their nouns, {lacking[0]} is missing: {advice}",
+                )
+            )
         return found
