@@ -61,7 +61,8 @@ def shop(**changes: Any) -> CellReport:
 def test_the_papers_line_stands_under_ours_where_panel_model_and_budget_are_the_papers() -> None:
     found = beside(cell())
     assert (
-        found.said == "Panel (the 134 official unseen games), model (Qwen2.5-14B-Instruct) and budget are the paper's."
+        found.said
+        == "Panel (the 134 official unseen games), model (Qwen2.5-14B-Instruct, by its name) and budget are the paper's."
     )
     assert found.table is not None
     assert [list(line) for line in found.table.lines] == [

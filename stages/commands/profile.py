@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from stages.core.files import atomic
-from stages.core.params import PARAMS, Settings, SettingsError, parse
+from stages.core.params import PARAMS, Settings, SettingsError, flat, parse
 
 PROFILES = Path("profiles")
 
@@ -61,14 +61,10 @@ def apply_profile(params: Path, profile: Path) -> list[str]:
 def overrides(profile: Path) -> list[str]:
     """A profile as Hydra's overrides, a line a value: what `dvc exp run -S` takes."""
 
-    def flat(values: Any, where: str) -> list[str]:
-        if isinstance(values, dict) and values:
-            return [
-                line for key, value in values.items() for line in flat(value, f"{where}.{key}" if where else str(key))
-            ]
-        return [f"~{where}" if _takes_out(where, values) else f"{where}={json.dumps(values)}"]
-
-    return flat(YAML(typ="safe").load(profile.read_text(encoding="utf-8")), "")
+    values = YAML(typ="safe").load(profile.read_text(encoding="utf-8"))
+    return [
+        f"~{name}" if _takes_out(name, value) else f"{name}={json.dumps(value)}" for name, value in flat(values).items()
+    ]
 
 
 def settings_with(params: Path, profile: Path) -> Settings:

@@ -46,7 +46,7 @@ def beside(cell: CellReport) -> Beside:
     if any(differing):
         return Beside(f"Not comparable with the paper. {' '.join(filter(None, differing))}", None)
     return Beside(
-        f"Panel ({setup['tasks']}), model ({model}) and budget are the paper's.",
+        f"Panel ({setup['tasks']}), model ({model}, by its name) and budget are the paper's.",
         _table(cell, {row["system"]: row for row in rows if row["model"] == model}, setup["n"]),
     )
 
