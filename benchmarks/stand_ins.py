@@ -9,6 +9,7 @@ catalogue as WebShop's three files, model/ the embedded model after its warm-up,
 from __future__ import annotations
 
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +30,8 @@ TRIALS = {"train": 2}
 
 
 def main() -> None:
+    if not (MODEL / "model.safetensors").is_file():
+        sys.exit(f"{MODEL}: no model here to stand in; run `dvc repro base`")
     with replacing(OUT) as fresh:
         write_official(fresh / "alfworld", alfworld())
         generate(fresh / "webshop", products=1000, seed=SEED)

@@ -57,7 +57,12 @@ def effect() -> list[str]:
         "|---|---|---|---|---|",
     ]
     [primary] = [row for row in rows("contrasts") if row["env"] == "alfworld" and row["primary"]]
-    lines["distilled against own successes (primary contrast), points (95 % interval), p"] = ["", "", "", difference(primary)]
+    lines["distilled against own successes (primary contrast), points (95 % interval), p"] = [
+        "",
+        "",
+        "",
+        difference(primary),
+    ]
     cell = ("alfworld", "react", "Qwen2.5-14B-Instruct")
     theirs = [row for row in paper()["rows"] if (row["env"], row["agent"], row["model"]) == cell]
     lines |= {

@@ -10,14 +10,17 @@ from pathlib import Path
 import pytest
 from structure import ROOT
 
+VERSIONS = ("constraints.txt", "constraints-gpu.txt")
+
 
 def copy_project(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Copy what git tracks of the project's code and settings, and go there."""
     for name in ("stages", "profiles", "data/demos"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("params.yaml", "dvc.yaml", "run", "pyproject.toml", "constraints.txt", ".gitignore", ".dvcignore"):
+    for name in ("params.yaml", "dvc.yaml", "run", "pyproject.toml", *VERSIONS, ".gitignore", ".dvcignore"):
         shutil.copy(ROOT / name, folder)
     enter(folder, monkeypatch)
+    show_environment(folder / ".venv")
 
 
 def enter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,8 +28,20 @@ def enter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
     monkeypatch.setenv("PYTHONPATH", str(folder))
-    monkeypatch.setenv("HINTDISTILL_VENV", sys.prefix)
+    monkeypatch.setenv("HINTDISTILL_VENV", ".venv")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+def show_environment(folder: Path) -> None:
+    """This environment in a folder of links that counts as up to date: `./run` would make an outdated one anew, for the copy."""
+    folder.mkdir()
+    for entry in Path(sys.prefix).iterdir():
+        if entry.name != ".installed":
+            (folder / entry.name).symlink_to(entry)
+    gpu = shutil.which("nvidia-smi") and subprocess.run(["nvidia-smi", "-L"], capture_output=True).returncode == 0
+    wanted = b"".join(Path(name).read_bytes() for name in ("pyproject.toml", VERSIONS[bool(gpu)]))
+    named = subprocess.run(["git", "hash-object", "--stdin"], input=wanted, capture_output=True, check=True)
+    (folder / ".installed").write_bytes(named.stdout)
 
 
 def run(*command: str, stdin: str = "", code: int = 0) -> str:
