@@ -18,11 +18,12 @@ from typing import Any, TypeVar
 
 from stages.core import thinking
 from stages.core.records import Message
-from stages.core.sections import Server
+from stages.core.sections import Connection
 from stages.engines.answers import Completion, Usage
 from stages.engines.base import EngineFault, Reply
 from stages.engines.counting import Counter
 from stages.engines.endpoint import Denied, Endpoint, Overflow, Refused, Unknown
+from stages.engines.formats import Formats
 from stages.engines.names import Names
 from stages.engines.proof import Sample, told_apart
 from stages.models.chat import CLOCK, THOUGHT
@@ -45,7 +46,7 @@ class _Session:
 class ServerEngine:
     """See `stages.engines.base.Engine`. `base` is the base model's folder, whose tokenizer counts where the server does not; `context` is
     the window in tokens, by the server's own counts; `max_new_tokens` a reply's limit; `template` the arguments of the chat template, `opener` the
-    beginning of a thought that it writes before a reply. A request that fails for good is a reply with finish `fault`.
+    beginning of a thought that it writes before a reply. Replies are held to the JSON `schema`, as far as the server can. A request that fails for good is a reply with finish `fault`.
 
     `served` are the names of the models that the server lists.
 
@@ -55,7 +56,7 @@ class ServerEngine:
 
     def __init__(
         self,
-        server: Server,
+        server: Connection,
         adapter: Path | None,
         *,
         base: Path | None = None,
@@ -66,6 +67,7 @@ class ServerEngine:
         stop: Sequence[str],
         template: Mapping[str, Any] = MappingProxyType({}),
         opener: str = "",
+        schema: Mapping[str, Any] | None = None,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         if CLOCK in template:
@@ -78,6 +80,8 @@ class ServerEngine:
         self._base, self._slots, self._context, self._max_new = base, slots, context, max_new_tokens
         self._temperature, self._stop = temperature, tuple(stop)
         self._endpoint = Endpoint(server, slots, pause)
+        self._formats = Formats(self._endpoint.url, schema)
+        self._window = server.window
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=_run, args=(self._loop,), name="server engine", daemon=True).start()
         # Not at exit: requests that are still open then go with the process.
@@ -152,6 +156,16 @@ class ServerEngine:
         return {"model": model, "messages": content, "max_tokens": self._max_new, **self._extra}
 
     async def _ask(self, body: dict[str, Any]) -> Completion:
+        """A completion of the form that is wanted, as far as the server takes that."""
+        while True:
+            form = self._formats.asked
+            try:
+                return await self._until_stop({**body, **form})
+            except Denied as refusal:
+                if not self._formats.gives_way(form, str(refusal)):
+                    raise
+
+    async def _until_stop(self, body: dict[str, Any]) -> Completion:
         """A completion that ends at a stop string only where the reply does: a model that thinks writes them in its think block and right after
         it, so that it is asked again without."""
         if self._stopping:
@@ -251,7 +265,7 @@ class ServerEngine:
             raise EngineFault(
                 f"{self._endpoint.url} cuts prompts: it counts {prompt} tokens for a conversation of {words} words without the replies"
                 + (f", and {state.prompt} for its beginning" if state.prompt else "")
-                + f". Give the server a window of engine.context {self._context} tokens or more (Ollama: num_ctx), and no truncation"
+                + f". Give the server a window of {self._window} {self._context} tokens or more (Ollama: num_ctx), and no truncation"
             )
         if beyond >= state.beyond:
             state.prompt, state.beyond = prompt, beyond
