@@ -32,7 +32,14 @@ from stages.hinting.contrast import beside
 from stages.hinting.writers.rules import found as found_by_rules
 from stages.language import household as wording
 
-TEST_TASK = Task("test-0", "alfworld", "test", "put", "put a lute in safe", {"object": "Lute", "receptacle": "Safe"})
+TEST_TASK = Task(
+    "test-0",
+    "alfworld",
+    "test",
+    "put",
+    "put a lute in safe",
+    {"scene": 10, "task_type": "put", "object": "Lute", "receptacle": "Safe"},
+)
 ROOM = {"table 1": ["mug 1"], "box 1": ["egg 1"], "tub 1": [], "zapper 1": [], "shelf 1": []}
 FETCH = ["go to box 1", "open box 1", "take egg 1 from box 1"]
 PUT = ["go to shelf 1", "move egg 1 to shelf 1"]
