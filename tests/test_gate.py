@@ -21,7 +21,7 @@ from stages.language.forms import fitting
 HOME = Household(
     {"table 1": ["mug 1"], "box 1": ["egg 1"], "shelf 1": []}, shut=frozenset({"box 1"}), sentence="put a egg in shelf"
 )
-LOST = play(HOME, ["go to box 1", "fly"])
+LOST = play(HOME, ["go to box 1", "open box 1", "fly"])
 DEAR = replace(
     LOST,
     episode_id="shop",
