@@ -40,9 +40,11 @@ class Author:
 
 
 def schema(settings: Hints, env: str) -> dict[str, Any]:
-    """The form of an answer, as a JSON schema. A text may be longer than a hint, so that none passes as one for having been cut."""
-    text = {"type": "string", "maxLength": 2 * settings.max_chars}
-    listed = {"type": "array", "items": text, "maxItems": settings.per_failure[env]}
+    """The form of an answer, as a JSON schema. A text may be longer than a hint, so that none passes as one for having been cut, and all of them
+    together no longer than an answer, at a token a character."""
+    most = settings.per_failure[env]
+    bound = max(settings.max_chars + 1, min(2 * settings.max_chars, settings.llm.max_tokens // most - 16))
+    listed = {"type": "array", "items": {"type": "string", "maxLength": bound}, "maxItems": most}
     return {"type": "object", "properties": {"hints": listed}, "required": ["hints"], "additionalProperties": False}
 
 
