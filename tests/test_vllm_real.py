@@ -300,4 +300,5 @@ def hints(python: Path, writer: str, llm: dict[str, Any]) -> list[Any]:
     yaml.dump(settings, path)
     done = subprocess.run([str(python), "-c", HINTS], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return list(json.loads(done.stdout.splitlines()[-1]))
+    [found] = [line for line in done.stdout.splitlines() if line.startswith("[[")]  # vLLM says more
+    return list(json.loads(found))
