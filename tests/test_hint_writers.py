@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -267,6 +271,30 @@ def test_a_failure_of_the_machine_stops_the_stage_and_keeps_what_was_answered(
     server.answer = always(hinting(GOOD))
     assert len(written(server, retries=0).hints) == 4
     assert len(server.bodies) == asked + 1, "only what failed is asked again"
+
+
+WRITING = """
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from stages.hinting import asking
+asking.Memory.__init__.__defaults__ = (Path(sys.argv[2]),)
+from test_hint_writers import written
+written(SimpleNamespace(url=sys.argv[1]), slots=1, timeout=60.0)
+"""
+
+
+def test_after_a_kill_half_way_only_what_is_left_is_asked(server: FakeServer, tmp_path: Path) -> None:
+    server.answer = lambda body: always(hinting(GOOD))(body) if len(server.bodies) <= 2 else HANG
+    path = {"PYTHONPATH": ":".join(map(str, (ROOT, ROOT / "tests", ROOT / "benchmarks")))}
+    command = [sys.executable, "-c", WRITING, server.url, str(tmp_path / "answers")]
+    with subprocess.Popen(command, env=os.environ | path) as writing:
+        while len(server.bodies) < 3:
+            assert writing.poll() is None
+            time.sleep(0.05)
+        writing.kill()
+    server.answer = always(hinting(GOOD))
+    assert len(written(server).hints) == 4 and len(server.bodies) == 3 + 2
 
 
 @pytest.mark.parametrize(
