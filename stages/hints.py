@@ -1,10 +1,11 @@
-"""The `hints` stage: the base agent's failures on the train panel -> hints -> bank.
+"""The `hints` stage: the base agent's failures on the train panel -> hints -> gate -> bank.
 
     python -m stages.hints --cell alfworld_react
 
-Reads data/rollouts/<cell>/episodes.parquet and the environment's panels. Writes hints.parquet, bank.parquet, probes.parquet and
-writer.json (who wrote the hints, and what of a failure it read) to data/hints/<cell>/, all or nothing. A failure of the machine
-teaches nothing and is skipped; an agent without failures leaves empty tables, which is no error.
+Reads data/rollouts/<cell>/episodes.parquet and the environment's panels (of the measured ones the names alone, see `stages.hinting.gate`). Writes
+hints.parquet, bank.parquet, probes.parquet, rejected.parquet, answers.parquet and writer.json (who wrote the hints, and what of a failure it read) to
+data/hints/<cell>/, all or nothing. A failure of the machine teaches nothing and is skipped; an agent without failures leaves empty tables, which is
+no error.
 """
 
 from __future__ import annotations
@@ -12,21 +13,24 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
 from stages.core import plugins
 from stages.core.files import replacing
-from stages.core.params import Hints, load
+from stages.core.params import Settings, load
 from stages.core.process import Fault, run_stage
-from stages.core.records import SCHEMA_VERSION, BankEntry, Episode, Hint, read, write
+from stages.core.records import SCHEMA_VERSION, Answer, BankEntry, Episode, Hint, Rejection, read, write
 from stages.envs.base import Environment, Task
-from stages.envs.panel import load_panel
+from stages.envs.panel import load_panel, panel_names
 from stages.envs.registry import make
+from stages.hinting import gate
 from stages.hinting.bank import build_bank
-from stages.hinting.base import HintRules, ProbeRecord, rules_of
+from stages.hinting.base import Failure, HintRules, ProbeRecord, Written, rules_of
+from stages.hinting.contrast import beside
 
 DATA = Path("data")
 PANEL = "train"
@@ -34,6 +38,18 @@ PANEL = "train"
 
 class HintError(Fault, ValueError):
     """The episodes are not the base agent's play of the train panel as it stands."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All that the stage writes."""
+
+    hints: Sequence[Hint]
+    bank: Sequence[BankEntry]
+    probes: Sequence[ProbeRecord]
+    rejected: Sequence[Rejection]
+    answers: Sequence[Answer]
+    basis: str
 
 
 def main() -> int:
@@ -47,14 +63,15 @@ def run(cell: str) -> str:
     settings, cell = study.hints, study.cell(cell)
     source, panels = DATA / "rollouts" / cell / "episodes.parquet", DATA / "panels" / cell.env
     tasks, sha256 = load_panel(panels, PANEL)
-    failed = failures(read(source, Episode), sha256, str(source))
+    episodes = read(source, Episode)
+    failed = failures(episodes, sha256, str(source))
     rules = rules_of(cell.env)
     # Without failures nothing is probed, so no engine need start.
-    env = make(cell.env, panels) if failed and settings.probe_steps and rules.probe else None
-    hints, probes = learn(failed, tasks, env, rules, settings)
-    bank = build_bank(hints, settings.merge_ratio, rules.tiers)
-    write_all(DATA / "hints" / cell, hints, bank, probes, {"writer": settings.writer, "basis": rules.basis(settings)})
-    return f"{cell}: {summary(failed, hints, bank, probes)}"
+    env = make(cell.env, panels) if failed and settings.probing and rules.probe else None
+    tried = probe_all(failed, tasks, env, rules, settings.probing)
+    found = learn([*beside(failed, tried, episodes, settings.evidence)], episodes, rules, study, panels)
+    write_all(DATA / "hints" / cell, found, settings.writer)
+    return f"{cell}: {summary(failed, found)}"
 
 
 def failures(episodes: Sequence[Episode], sha256: str, where: str) -> list[Episode]:
@@ -69,54 +86,97 @@ def failures(episodes: Sequence[Episode], sha256: str, where: str) -> list[Episo
     return [e for e in episodes if not e.success and not e.machine_failure]
 
 
-def learn(
-    failed: Sequence[Episode], tasks: Sequence[Task], env: Environment | None, rules: HintRules, settings: Hints
-) -> tuple[list[Hint], list[ProbeRecord]]:
-    """Probe every failed task (unless `env` is None) and write its hints. Raises `HintError` for an unknown task."""
-    write_hints = plugins.find("hinting/writers", settings.writer, "write")
+def probe_all(
+    failed: Sequence[Episode], tasks: Sequence[Task], env: Environment | None, rules: HintRules, steps: int
+) -> dict[str, ProbeRecord]:
+    """What a probe of every failed task found, by episode; nothing where `env` is None. Raises `HintError` for an unknown task."""
     by_id = {task.task_id: task for task in tasks}
-    hints: list[Hint] = []
-    probes: list[ProbeRecord] = []
-    for episode in tqdm(failed, desc="hints", unit="failure", disable=None):
+    for episode in failed:
         if episode.task_id not in by_id:
             raise HintError(
                 f"episode {episode.episode_id} is of task {episode.task_id!r}, which the panel does not have"
             )
-        tried = rules.probe(env, by_id[episode.task_id], episode, settings.probe_steps) if env and rules.probe else None
-        if tried is not None:
-            probes.append(tried)
-        hints += write_hints(episode, tried, rules, settings)
-    return hints, probes
+    if env is None or rules.probe is None:
+        return {}
+    bar = tqdm(failed, desc="probes", unit="failure", disable=None)
+    return {e.episode_id: rules.probe(env, by_id[e.task_id], e, steps) for e in bar}
 
 
-def write_all(
-    folder: Path,
-    hints: Sequence[Hint],
-    bank: Sequence[BankEntry],
-    probes: Sequence[ProbeRecord],
-    writer: Mapping[str, str],
-) -> None:
-    """Write the three tables and what is said of their writer; `folder` is replaced as a whole."""
+def learn(
+    failed: Sequence[Failure], episodes: Sequence[Episode], rules: HintRules, study: Settings, panels: Path
+) -> Outcome:
+    """Hints of all failures, those that pass the gate in a bank. `episodes` are all of the rollouts."""
+    settings = study.hints
+    written: Written = plugins.find("hinting/writers", settings.writer, "write")(failed, rules, study)
+    by_id = {failure.episode.episode_id: failure.episode for failure in failed}
+    hints, rejected = gate_of(episodes, rules, study, panels).passes(written.hints, by_id) if failed else ([], [])
+    return Outcome(
+        hints,
+        build_bank(hints, settings.merge_ratio, rules.tiers),
+        [failure.probe for failure in failed if failure.probe],
+        [*written.rejected, *rejected],
+        written.answers,
+        written.basis or rules.basis(settings),
+    )
+
+
+def gate_of(episodes: Sequence[Episode], rules: HintRules, study: Settings, panels: Path) -> gate.Gate:
+    """The gate of one environment's hints, as the train panel's episodes and the settings have it."""
+    settings, env = study.hints, episodes[0].env
+    return gate.Gate(
+        settings.max_chars,
+        settings.per_failure[env],
+        gate.deeds(episodes, rules.deeds),
+        gate.foreign(measured_names(env, rules, panels), episodes),
+    )
+
+
+def measured_names(env: str, rules: HintRules, panels: Path) -> Iterator[str]:
+    """What the tasks of all panels but the train panel call their things."""
+    for panel in panel_names(panels):
+        if panel == PANEL:
+            continue
+        tasks, _ = load_panel(panels, panel)
+        if rules.names is not None:
+            yield from rules.names(tasks, panels)
+            continue
+        for task in tasks:
+            yield from (name for key in plugins.environment(env).same_goal if isinstance(name := task.spec[key], str))
+
+
+def write_all(folder: Path, found: Outcome, writer: str) -> None:
+    """Write the tables and what is said of their writer; `folder` is replaced as a whole."""
+    tables: Mapping[str, tuple[type, Sequence[object]]] = {
+        "hints": (Hint, found.hints),
+        "bank": (BankEntry, found.bank),
+        "probes": (ProbeRecord, found.probes),
+        "rejected": (Rejection, found.rejected),
+        "answers": (Answer, found.answers),
+    }
     with replacing(folder) as fresh:
-        write(fresh / "hints.parquet", Hint, hints)
-        write(fresh / "bank.parquet", BankEntry, bank)
-        write(fresh / "probes.parquet", ProbeRecord, probes)
-        text = json.dumps({"schema_version": SCHEMA_VERSION, **writer}, indent=1)
+        for name, (kind, rows) in tables.items():
+            write(fresh / f"{name}.parquet", kind, rows)
+        text = json.dumps({"schema_version": SCHEMA_VERSION, "writer": writer, "basis": found.basis}, indent=1)
         (fresh / "writer.json").write_text(text + "\n", encoding="utf-8")
 
 
-def summary(
-    failed: Sequence[Episode], hints: Sequence[Hint], bank: Sequence[BankEntry], probes: Sequence[ProbeRecord]
-) -> str:
+def summary(failed: Sequence[Episode], found: Outcome) -> str:
     """What the stage did, in one line."""
     if not failed:
         return "the agent failed at no task, so there is nothing to learn from; the bank is empty"
-    outcomes = ", ".join(f"{name} {count}" for name, count in sorted(Counter(p.outcome for p in probes).items()))
-    steps = sum(p.steps_used for p in probes)
-    return (
-        f"{len(failed)} failures, {len(hints)} hints, {len(bank)} bank entries; "
-        f"probes: {outcomes or 'off'}, {steps} steps"
-    )
+    outcomes = _counted(p.outcome for p in found.probes)
+    steps = sum(p.steps_used for p in found.probes)
+    said = f"{len(failed)} failures, {len(found.hints)} hints, {len(found.bank)} bank entries; "
+    if found.rejected:
+        said += f"rejected: {_counted(r.reason for r in found.rejected)}; "
+    if found.answers:
+        tokens = sum(a.prompt_tokens + a.reply_tokens for a in found.answers)
+        said += f"{sum(a.calls for a in found.answers)} answers, {tokens:,} tokens; "
+    return f"{said}probes: {outcomes or 'off'}, {steps} steps"
+
+
+def _counted(names: Iterator[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(Counter(names).items()))
 
 
 if __name__ == "__main__":

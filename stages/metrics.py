@@ -25,7 +25,7 @@ from stages.core.documents import read_document
 from stages.core.files import atomic, replacing
 from stages.core.params import Cell, Settings, load
 from stages.core.process import run_stage
-from stages.core.records import SCHEMA_VERSION, BankEntry, Episode, Hint, Lesson, read
+from stages.core.records import SCHEMA_VERSION, Answer, BankEntry, Episode, Hint, Lesson, Rejection, read
 from stages.envs.panel import load_panel, panel_source
 from stages.stats.contrasts import PRIMARY_PANEL, ContrastRow, contrast_rows
 from stages.stats.funnel import FunnelRow, LessonSet, funnel_row
@@ -81,6 +81,7 @@ def evaluated(settings: Settings, commit: str) -> tuple[list[SystemRow], list[Co
 
 def study_of(cell: Cell, settings: Settings) -> Study:
     """What stands beside a cell's figures; a warm-up that is off withholds nothing."""
+    answers = read(DATA / "hints" / cell / "answers.parquet", Answer)
     return Study(
         withheld=tuple(settings.warmup.hidden(cell.env)),
         strength=str(settings.warmup.strength) if settings.warmup.enabled else "",
@@ -93,6 +94,8 @@ def study_of(cell: Cell, settings: Settings) -> Study:
         k=settings.hints.k,
         overlaps=overlaps_of(DATA / "panels" / cell.env),
         left_out=left_out_of(DATA / "panels" / cell.env),
+        write_tokens=sum(answer.prompt_tokens + answer.reply_tokens for answer in answers),
+        write_dollars=sum(answer.dollars for answer in answers),
     )
 
 
@@ -143,6 +146,7 @@ def funnel_of(cell: Cell, settings: Settings) -> FunnelRow:
         teacher=read(DATA / "teacher" / cell / "episodes.parquet", Episode),
         hints=read(DATA / "hints" / cell / "hints.parquet", Hint),
         bank=read(DATA / "hints" / cell / "bank.parquet", BankEntry),
+        rejected=read(DATA / "hints" / cell / "rejected.parquet", Rejection),
         arms={arm: read_lessons(DATA / "lessons" / f"{cell}_{arm}") for arm in settings.axes.arm},
         study=study_of(cell, settings),
         student_epochs=settings.students[cell.env].epochs,

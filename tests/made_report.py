@@ -62,7 +62,7 @@ def funnel(hints: Sequence[Hint] = HINTS, bank: Sequence[BankEntry] = BANK) -> F
     dropped = {"sft": {}, "distilled": {"too many refusals": 3}}
     arms = {arm: LessonSet(made, checked[arm], dropped[arm]) for arm, made in lessons().items()}
     panel = Panel(SHA["train"], frozenset(task for task, _ in TASKS))
-    return funnel_row(panel, system("base", "train"), system("rag", "train"), hints, bank, arms, STUDY, 2)
+    return funnel_row(panel, system("base", "train"), system("rag", "train"), hints, bank, [], arms, STUDY, 2)
 
 
 def whole_study() -> list[list[Episode]]:

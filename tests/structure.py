@@ -72,6 +72,8 @@ def modules_of(command: str) -> set[str]:
     for env in plugins.names("envs") if entry[1] in HOOKS else ():
         part = HOOKS[entry[1]]
         files |= closure(getattr(plugins.environment(env), part).partition(":")[0] if part else f"stages.envs.{env}")
+    for writer in plugins.names("hinting/writers") if entry[1] == "hints" else ():
+        files |= closure(f"stages.hinting.writers.{writer}")
     return {path for file in files if not under(path := file.relative_to(ROOT).as_posix(), PLUMBING)}
 
 

@@ -30,6 +30,7 @@ from stages.commands.doctor import (
     tokens_per_episode,
 )
 from stages.commands.profile import settings_with
+from stages.commands.writing import estimate
 from stages.core.params import Cell, Settings, load, parse
 from stages.pretrained.size import Size, measure
 
@@ -327,3 +328,25 @@ def test_rays_cluster_is_looked_for(monkeypatch: pytest.MonkeyPatch, address: st
     monkeypatch.setenv("RAY_ADDRESS", address)
     [finding] = found("executor", settings(runner__executor="ray"))
     assert finding.level == level and words in finding.text
+
+
+def test_the_model_that_writes_hints_is_asked_for_and_its_tokens_are_estimated(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert found("writer", settings()) == [] and not any("hints of about" in f.text for f in examine(settings(), None))
+    monkeypatch.delenv("TEST_KEY", raising=False)
+    with serving() as server:
+        at = {"hints__writer": "llm", "hints__llm__url": server.url, "hints__llm__key_variable": "TEST_KEY"}
+        prices = {"prompt": 2.5, "reply": 10.0}
+        study = settings(**at, hints__llm__prices=prices)
+        [key], [writer] = found("writer's key", study), found("writer", study)
+        assert "TEST_KEY is not set" in key.text and (writer.level, writer.text) == ("ok", f"tiny at {server.url}")
+        [gone] = found("writer", settings(**at, hints__llm__model="gpt"))
+        assert gone.level == "fault" and "does not serve 'gpt'; its models: tiny. Give hints.llm.model" in gone.text
+
+        _, text = estimate(study, study.axes.cells[0], 10_000)
+        assert text == "hints of about 32 failures, 2,600 tokens each by llm (a rough figure), at most 0.35 dollars"
+        Path("metrics").mkdir()
+        row = {"env": "alfworld", "agent": "react", "episodes": 96, "failures": 48, "tokens": {"write": 48_000}}
+        Path("metrics/funnel.json").write_text(json.dumps({"rows": [row]}))
+        assert estimate(study, study.axes.cells[0], 10_000)[0] == 48_000
+    [writer] = found("writer", study)
+    assert writer.level == "fault" and "change hints.llm.url" in writer.text

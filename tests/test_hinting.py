@@ -8,37 +8,43 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from household import SHA, Household, play, task_of
+from structure import ROOT
 
 import stages.hints as stage
 from stages.core import plugins
-from stages.core.params import Cell, Hints
-from stages.core.records import BankEntry, Episode, Hint, read
+from stages.core.params import Cell, load
+from stages.core.records import Answer, BankEntry, Episode, Hint, Rejection, read
 from stages.core.spec import EnvSpec
+from stages.envs.base import Task
+from stages.envs.panel import write_panels
 from stages.hinting import general
 from stages.hinting.alfworld import RULES
 from stages.hinting.alfworld.probe import probe
 from stages.hinting.alfworld.reading import Goal, read_goal
 from stages.hinting.alfworld.rules import TIERS
 from stages.hinting.bank import build_bank
-from stages.hinting.base import ProbeRecord, rules_of
-from stages.hinting.writers.rules import write
+from stages.hinting.base import Failure, ProbeRecord, rules_of
+from stages.hinting.contrast import beside
+from stages.hinting.writers.rules import found as found_by_rules
 from stages.language import household as wording
 
+TEST_TASK = Task(
+    "test-0",
+    "alfworld",
+    "test",
+    "put",
+    "put a lute in safe",
+    {"scene": 10, "task_type": "put", "object": "Lute", "receptacle": "Safe"},
+)
 ROOM = {"table 1": ["mug 1"], "box 1": ["egg 1"], "tub 1": [], "zapper 1": [], "shelf 1": []}
 FETCH = ["go to box 1", "open box 1", "take egg 1 from box 1"]
 PUT = ["go to shelf 1", "move egg 1 to shelf 1"]
-SETTINGS = Hints(
-    writer="rules",
-    probe_steps=100,
-    sees_parts=True,
-    per_failure={"alfworld": 4},
-    max_chars=120,
-    merge_ratio=0.85,
-    k=3,
-)
+STUDY = load(ROOT / "params.yaml")
+SETTINGS = STUDY.hints
 
 
 def room(**changes: object) -> Household:
@@ -52,7 +58,7 @@ def zapping(sentence: str = "put a glowing egg in shelf") -> Household:
 def write_hints(episode: Episode, tried: ProbeRecord | None, max_chars: int, most: int) -> list[Hint]:
     """What the writer says of a failure, `most` hints at most."""
     changes = {"max_chars": max_chars, "per_failure": {"alfworld": most}}
-    return write(episode, tried, RULES, SETTINGS.model_copy(update=changes))
+    return found_by_rules(Failure(episode, tried), RULES, SETTINGS.model_copy(update=changes))
 
 
 def rules(home: Household, actions: Sequence[str], tried: ProbeRecord | None = None) -> dict[str, str]:
@@ -185,7 +191,7 @@ def test_an_environment_without_rules_of_its_own_has_general_ones(
 ) -> None:
     def found(actions: list[str], stop: str) -> list[str]:
         episode = play(room(), actions, stop=stop)
-        return [hint.rule for hint in write(episode, None, general.RULES, SETTINGS)]
+        return [hint.rule for hint in found_by_rules(Failure(episode), general.RULES, SETTINGS)]
 
     assert found(fails, "repeated") == [rule]
     assert found(passes, "repeated") == []
@@ -211,24 +217,26 @@ def test_an_environment_names_its_rules(monkeypatch: pytest.MonkeyPatch) -> None
     [
         ("alfworld", {"probe_steps": 7}, "the environment's text, and up to 7 steps of trying out"),
         ("alfworld", {"probe_steps": 0}, "the environment's text"),
+        ("alfworld", {"evidence": ["contrast"]}, "the environment's text"),
         ("webshop", {"sees_parts": True}, "the reward's parts"),
         ("webshop", {"sees_parts": False}, "the outcome alone, not the reward's parts"),
     ],
 )
-def test_rules_say_what_they_read(env: str, changes: dict[str, int], basis: str) -> None:
+def test_rules_say_what_they_read(env: str, changes: dict[str, Any], basis: str) -> None:
     assert rules_of(env).basis(SETTINGS.model_copy(update=changes)) == basis
 
 
 def test_another_writer_is_found_by_its_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "hinting" / "writers").mkdir(parents=True)
-    (tmp_path / "hinting" / "writers" / "poet.py").write_text("def write(episode, probe, rules, settings): return []")
+    (tmp_path / "hinting" / "writers" / "poet.py").write_text(
+        "from stages.hinting.base import Written\ndef write(failures, rules, study): return Written([])"
+    )
     monkeypatch.setattr(plugins, "STAGES", tmp_path)
     monkeypatch.setattr("stages.hinting.writers.__path__", [str(tmp_path / "hinting" / "writers")])
-    home = room()
-    poet = SETTINGS.model_copy(update={"writer": "poet"})
-    assert stage.learn([play(home, FETCH)], [task_of(home)], None, RULES, poet) == ([], [])
+    poet = STUDY.model_copy(update={"hints": SETTINGS.model_copy(update={"writer": "poet"})})
+    assert stage.learn([], [], RULES, poet, tmp_path).hints == []
     with pytest.raises(plugins.PluginError, match="no hint writer 'rules' in stages/hinting/writers, only poet"):
-        stage.learn([play(home, FETCH)], [task_of(home)], None, RULES, SETTINGS)
+        stage.learn([], [], RULES, STUDY, tmp_path)
 
 
 def test_the_stage_takes_the_agents_own_failures() -> None:
@@ -242,36 +250,45 @@ def test_the_stage_takes_the_agents_own_failures() -> None:
         stage.failures([lost], "b" * 64, "here")
 
 
+def learnt(failed: Sequence[Episode], home: Household, panels: Path, probing: bool = True) -> stage.Outcome:
+    """What the stage makes of failures in a household, whose measured panels are `panels`."""
+    write_panels(panels, "alfworld", "generated", {"test": [TEST_TASK]})
+    probes = stage.probe_all(failed, [task_of(home)], home if probing else None, RULES, 100)
+    return stage.learn([*beside(failed, probes, failed, [])], failed, RULES, STUDY, panels)
+
+
 def test_the_stage_probes_writes_and_counts(tmp_path: Path) -> None:
     home = zapping()
     failed = [play(home, ["look"]), play(home, FETCH)]
-    hints, probes = stage.learn(failed, [task_of(home)], home, RULES, SETTINGS)
-    assert [p.outcome for p in probes] == ["verified", "verified"]
-    bank = build_bank(hints, 0.85, TIERS)
-    stage.write_all(tmp_path / "out", hints, bank, probes, {"writer": "rules", "basis": "all"})
-    assert read(tmp_path / "out/hints.parquet", Hint) == hints
-    assert read(tmp_path / "out/bank.parquet", BankEntry) == bank
-    assert read(tmp_path / "out/probes.parquet", ProbeRecord) == probes
+    (tmp_path / "panels").mkdir()
+    made = learnt(failed, home, tmp_path / "panels")
+    assert [p.outcome for p in made.probes] == ["verified", "verified"]
+    stage.write_all(tmp_path / "out", made, "rules")
+    assert read(tmp_path / "out/hints.parquet", Hint) == made.hints != []
+    assert read(tmp_path / "out/bank.parquet", BankEntry) == build_bank(made.hints, 0.85, TIERS)
+    assert read(tmp_path / "out/probes.parquet", ProbeRecord) == made.probes
+    assert read(tmp_path / "out/rejected.parquet", Rejection) == read(tmp_path / "out/answers.parquet", Answer) == []
     said = json.loads((tmp_path / "out/writer.json").read_text(encoding="utf-8"))
-    assert said == {"schema_version": 1, "writer": "rules", "basis": "all"}
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]
-    steps = sum(p.steps_used for p in probes)
-    assert stage.summary(failed, hints, bank, probes).endswith(f"probes: verified 2, {steps} steps")
+    assert said == {"schema_version": 1, "writer": "rules", "basis": RULES.basis(SETTINGS)}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "panels"]
+    steps = sum(p.steps_used for p in made.probes)
+    assert stage.summary(failed, made).endswith(f"probes: verified 2, {steps} steps")
 
 
-def test_without_an_environment_nothing_is_probed() -> None:
+def test_without_an_environment_nothing_is_probed(tmp_path: Path) -> None:
     home = zapping()
-    hints, probes = stage.learn([play(home, FETCH)], [task_of(home)], None, RULES, SETTINGS)
-    assert probes == []
-    assert [hint.rule for hint in hints] == ["step_missing"]
+    made = learnt([play(home, FETCH)], home, tmp_path, probing=False)
+    assert made.probes == []
+    assert [hint.rule for hint in made.hints] == ["step_missing"]
     with pytest.raises(stage.HintError, match="'train-0', which the panel does not have"):
-        stage.learn([play(home, FETCH)], [task_of(home, task_id="train-9")], None, RULES, SETTINGS)
+        stage.probe_all([play(home, FETCH)], [task_of(home, task_id="train-9")], None, RULES, 100)
 
 
 def test_no_failures_are_no_error(tmp_path: Path) -> None:
-    stage.write_all(tmp_path / "out", [], [], [], {})
+    made = stage.learn([], [], RULES, STUDY, tmp_path)
+    stage.write_all(tmp_path / "out", made, "rules")
     assert read(tmp_path / "out/bank.parquet", BankEntry) == []
-    assert "failed at no task" in stage.summary([], [], [], [])
+    assert "failed at no task" in stage.summary([], made)
 
 
 def test_a_missing_input_is_one_line_and_changes_nothing(

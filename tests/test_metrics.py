@@ -15,7 +15,7 @@ from fake_study import SHA, TASKS, broken, entry, episode, hint, lesson, run
 
 from stages import metrics
 from stages.core.params import Cell, Settings, load
-from stages.core.records import BankEntry, Episode, Hint, Lesson, write
+from stages.core.records import Answer, BankEntry, Episode, Hint, Lesson, Rejection, write
 from stages.envs.base import Task
 from stages.envs.panel import load_panel, write_panels
 from stages.stats.contrasts import ContrastRow, contrast_rows
@@ -45,7 +45,7 @@ def test_a_systems_row_counts_what_its_episodes_hold() -> None:
     assert row.success_low == pytest.approx(0.253782, abs=1e-6)  # 1/2 - z / (2 sqrt(12 + z^2))
     assert row.tokens_per_episode == 240 + 20 + 30
     assert row.computed_tokens_per_episode == 80 + 30
-    assert row.tokens == {"act": 260, "retrieve": 30}
+    assert row.tokens == {"act": 260, "retrieve": 30, "write": 0}
     assert row.cost == {"tokens_per_success": 580, "computed_tokens_per_success": 220}
     assert (row.steps, row.invalid_rate, row.unparsable_rate) == (2, 0.5, 0)
     assert row.score is None
@@ -178,7 +178,7 @@ def test_the_funnel_follows_failures_to_lessons() -> None:
         "sft": LessonSet([lesson("sft", "put-1", "put")], {"leak": {"checked": 1, "failed": 0}}, {}),
         "distilled": LessonSet([lesson("distilled", t, "heat") for t in ("heat-0", "heat-1")], {}, {"refused": 9}),
     }
-    row = funnel_row(TRAIN, base, teacher, hints, [entry(1, ["h0", "h1"]), entry(2, ["h2"])], arms, STUDY, 2)
+    row = funnel_row(TRAIN, base, teacher, hints, [entry(1, ["h0", "h1"]), entry(2, ["h2"])], [], arms, STUDY, 2)
     assert (row.episodes, row.base_successes, row.failures, row.hints, row.bank) == (12, 6, 6, 3, 2)
     assert (row.teacher_episodes, row.teacher_successes, row.recovered, row.lost) == (12, 11, 6, 1)
     assert row.skills["teacher"]["withheld"]["success"] == 1.0
@@ -192,11 +192,11 @@ def test_the_funnel_follows_failures_to_lessons() -> None:
     assert row.lesson_tokens == {"sft": 50, "distilled": 100}
     assert row.gates["sft"] == {"leak": {"checked": 1, "failed": 0}}
     assert row.dropped["distilled"] == {"refused": 9}
-    assert row.tokens == {"rollouts": 12 * 260, "teacher": 12 * 260}
+    assert row.tokens == {"rollouts": 12 * 260, "teacher": 12 * 260, "write": 0}
 
 
 def test_no_failure_is_a_funnel_too() -> None:
-    row = funnel_row(TRAIN, run("base", everything, "train"), run("rag", everything, "train"), [], [], {}, STUDY, 1)
+    row = funnel_row(TRAIN, run("base", everything, "train"), run("rag", everything, "train"), [], [], [], {}, STUDY, 1)
     assert (row.failures, row.hints, row.recovered, row.rules, row.lessons) == (0, 0, 0, {}, {})
 
 
@@ -262,6 +262,8 @@ def write_cell(cell: str, source: str = "generated", basis: str = "all of it") -
         for panel in SHA
     }
     write_panels(panels, env, source, tasks)
+    write(hints / "answers.parquet", Answer, [])
+    write(hints / "rejected.parquet", Rejection, [])
     writer = {"schema_version": 1, "writer": "rules", "basis": basis}
     (hints / "writer.json").write_text(json.dumps(writer), encoding="utf-8")
 

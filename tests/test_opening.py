@@ -58,8 +58,9 @@ def test_the_engine_is_the_one_that_params_name(monkeypatch: pytest.MonkeyPatch,
             f"stages.engines.{kind}.{kind.title()}Engine", lambda *a, k=kind, **kw: made.append((k, a, kw))
         )
     engine = load(ROOT / "params.yaml").engine
+    form = {"type": "object"}
     for kind in ("cpu", "vllm"):
-        open_engine(engine.model_copy(update={"kind": kind, "dtype": "float32"}), base, adapter, ("x",))
+        open_engine(engine.model_copy(update={"kind": kind, "dtype": "float32"}), base, adapter, ("x",), form)
     common = {
         "dtype": "float32",
         "slots": engine.slots,
@@ -70,7 +71,7 @@ def test_the_engine_is_the_one_that_params_name(monkeypatch: pytest.MonkeyPatch,
     }
     assert made == [
         ("cpu", (base, adapter), common),
-        ("vllm", (base, adapter), {**common, **engine.vllm.model_dump()}),
+        ("vllm", (base, adapter), {**common, "schema": form, **engine.vllm.model_dump()}),
     ]
 
 

@@ -1,7 +1,7 @@
 """The paper's study as its profile has it, from end to end: real stages, real DVC and MLflow, official games, the Qwen2 architecture.
 
 In place of the weights stands a tiny model that was drawn at random and has learnt by heart to win the train games of one category, so that
-there are successes, failures and hints. What cannot be here is overlaid: vLLM, 4 bits, WebShop's official files, and worked examples, which are
+there are successes, failures and hints; the model that writes these is a stand-in at a server of its own. What cannot be here is overlaid: vLLM, 4 bits, WebShop's official files, and worked examples, which are
 too long for bytes as tokens.
 """
 
@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from by_heart import save_by_heart
 from dvc.cli import main as dvc
+from fake_server import said_by, serving
 from official_games import game_of, goals, write_official
 from project import copy_project
 
@@ -39,6 +41,7 @@ engine: {kind: cpu, slots: 4, max_new_tokens: 64, context: 4000}
 runner: {max_turns: {alfworld: 9, webshop: 15}}
 students: {alfworld: {quantize: none}}
 stats: {bootstrap: 100}
+hints: {llm: {url: "URL", model: tiny}}
 """
 # In one small bathroom: openings of few bytes, four steps a game.
 LEARNT = [
@@ -72,17 +75,19 @@ def won(goal: Any, cache: Path) -> list[Message]:
 
 
 @pytest.fixture
-def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A repository of the project with the profile, games and model."""
     copy_project(tmp_path, monkeypatch)
     write_official(tmp_path / "games", GAMES)
     save_by_heart(tmp_path / "model", [won(goal, tmp_path / ".cache" / "alfworld") for goal in LEARNT[:3]])
     subprocess.run(["git", "init", "-q"], check=True)
     assert dvc(["init", "-q"]) == 0
-    (tmp_path / "overlay.yaml").write_text(OVERLAY, encoding="utf-8")
-    for profile in (Path("profiles/paper_7b.yaml"), Path("overlay.yaml")):
-        assert apply_profile(Path("params.yaml"), profile)
-    return tmp_path
+    with serving() as server:
+        server.answer = said_by(lambda messages: json.dumps({"hints": ["Go to {place} and look.", "Be quick."]}))
+        (tmp_path / "overlay.yaml").write_text(OVERLAY.replace("URL", server.url), encoding="utf-8")
+        for profile in (Path("profiles/paper_7b.yaml"), Path("overlay.yaml")):
+            assert apply_profile(Path("params.yaml"), profile)
+        yield tmp_path
 
 
 @pytest.mark.slow
@@ -101,6 +106,8 @@ def test_the_papers_graph_runs_from_official_games_to_the_report(study: Path) ->
         row["panel_source"].startswith("official (json_2.1.2; 6 train") and row["withheld"] == [] for row in rows
     )
     [funnel] = json.loads(Path("metrics/funnel.json").read_text(encoding="utf-8"))["rows"]
+    assert funnel["hints"] == funnel["failures"] == funnel["rejected"]["idle"] and funnel["tokens"]["write"] > 0
+    assert {row["system"] for row in rows if row["tokens"]["write"]} == {"rag", "distilled"}
     assert funnel["failures"] >= 1 and min(funnel["lessons"].values()) >= 1
     report = Path("report/report.md").read_text(encoding="utf-8")
     assert "benchmark numbers and must not be compared" not in report and "No skill was withheld" in report

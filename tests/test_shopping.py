@@ -21,9 +21,10 @@ from stages.envs.base import Task
 from stages.envs.panel import load_panel
 from stages.envs.webshop.environment import WebShopEnvironment
 from stages.hinting.bank import build_bank
+from stages.hinting.base import Failure
 from stages.hinting.webshop import RULES
 from stages.hinting.webshop.rules import TIERS
-from stages.hinting.writers.rules import write
+from stages.hinting.writers.rules import found as found_by_rules
 from stages.language import shopping as wording
 from stages.language.pages import offers, option_groups, read_request
 from stages.panelling.webshop.panels import build_panels
@@ -194,7 +195,7 @@ BUY = (("search[lamp]", RESULTS), ("click[B000000001]", ITEM), ("click[Buy Now]"
 def write_hints(found: Episode, most: int, sees_parts: bool = True) -> list[Hint]:
     """What the writer says of a failure, `most` hints at most."""
     changes = {"max_chars": 120, "sees_parts": sees_parts, "per_failure": {"webshop": most}}
-    return write(found, None, RULES, Hints.model_validate({**HINTS, **changes}))
+    return found_by_rules(Failure(found), RULES, Hints.model_validate({**HINTS, **changes}))
 
 
 def lessons(found: Episode, sees_parts: bool = True, most: int = 9) -> dict[str, str]:

@@ -26,13 +26,13 @@ RERUNS = {
     "commands": set(),
     "viewing": set(),
     "site": set(),
-    "models": {"source", "warmup", "base", "lessons", "students"} | PLAYING,
+    "models": {"source", "warmup", "base", "hints", "lessons", "students"} | PLAYING,
     "pretrained": {"source"},
     "envs": {"panels", "demos", "cells", "metrics", "report"},
     "panelling": {"panels", "demos"},
     "demonstrations": {"demos"},
     "agents": {"demos", "cells", "report", "track"},
-    "engines": PLAYING,
+    "engines": {"hints"} | PLAYING,
     "retrieval": PLAYING,
     "runner": PLAYING,
     "language": {"demos", "hints"},
@@ -184,8 +184,8 @@ def test_a_stage_reads_only_the_settings_it_depends_on(stage: str) -> None:
     read = set().union(*map(sections_read, files)) - (
         {"evaluate"} if stage in ("rollouts", "teacher", "cells") else set()
     )
-    if stage == "hints":  # its `settings` are the section itself
-        read = {"hints"}
+    if stage == "hints":  # its `settings` are the section itself, and a writer is given all
+        read = {"hints", "engine"}
     listed = {str(key).split(".")[0] for key in GRAPH[stage].get("params", [])}
     for dep in GRAPH[stage]["deps"]:
         listed |= {"panels"} if dep == "data/panels" else set()

@@ -69,7 +69,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         run("python", "-m", "stages", "profile", "few")
         run("python", "-m", "stages.panels", "--env", "alfworld")
         # Heads of 32 numbers: vLLM has no narrower ones.
-        save_model(Path("model"), Qwen2Config, Qwen2ForCausalLM, hidden_size=128, max_position_embeddings=4096)
+        save_model(Path("model"), Qwen2Config, Qwen2ForCausalLM, hidden_size=128, max_position_embeddings=8192)
         for stage in ("source", "warmup", "base"):
             run("python", "-m", f"stages.{stage}")
         save_adapter(Path("model"), ADAPTER)
@@ -191,7 +191,7 @@ def test_its_server_plays_as_the_embedded_engine(study: Path, vllm_python: Path)
 
 
 @contextmanager
-def serving(python: Path) -> Iterator[str]:
+def serving(python: Path, window: int = 3000) -> Iterator[str]:
     """vLLM's server with base and student, in the way that docs/engines.md gives; this build has no command `vllm`."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -206,7 +206,7 @@ def serving(python: Path) -> Iterator[str]:
         "--max-num-seqs",
         "8",
     ]
-    command += ["--max-model-len", "3000", "--generation-config", "vllm", "--enable-prompt-tokens-details"]
+    command += ["--max-model-len", str(window), "--generation-config", "vllm", "--enable-prompt-tokens-details"]
     command += ["--enable-lora", "--lora-modules", f"{STUDENT}={ADAPTER}"]
     log = Path("server.log")
     with log.open("wb") as said, subprocess.Popen(command, stdout=said, stderr=said) as server:
@@ -224,3 +224,44 @@ def answers(port: int) -> bool:
         return httpx.get(f"http://127.0.0.1:{port}/v1/models", trust_env=False).is_success
     except httpx.TransportError:
         return False
+
+
+HINTS = """
+import json, sys
+from pathlib import Path
+import stages.hints as stage
+from stages.core.params import load
+from stages.core.records import Answer, read
+stage.run("alfworld_react")
+found = read(Path("data/hints/alfworld_react/answers.parquet"), Answer)
+print(json.dumps([[a.calls, a.outcome, json.loads(a.reply)["hints"]] for a in found]))
+"""
+
+
+@pytest.mark.parametrize("writer", ["llm", "self"])
+def test_hints_are_held_to_a_schema(study: Path, vllm_python: Path, writer: str) -> None:
+    """By its server, and in process; left alone this model writes no JSON."""
+    shutil.copytree("embedded/rollouts", "data/rollouts", dirs_exist_ok=True)
+    limits = {"max_tokens": 400, "context": 6000, "slots": 8, "key_variable": "NO_SUCH_KEY"}
+    if writer == "self":
+        choose(kind="vllm", context=6000)
+        written = hints(vllm_python, writer, limits)
+    else:
+        with serving(vllm_python, 6000) as url:
+            written = hints(Path(sys.executable), writer, {**limits, "url": url, "model": "base"})
+    assert len(written) >= 10 and {calls for calls, _, _ in written} == {1}
+    for _, outcome, texts in written:
+        assert outcome in ("hints", "none") and len(texts) <= 1 and all(len(text) <= 80 for text in texts)
+
+
+def hints(python: Path, writer: str, llm: dict[str, Any]) -> list[Any]:
+    """What the stage records of each failure: how often it asked, what came of it, the texts."""
+    yaml, path = YAML(), Path("params.yaml")
+    settings = yaml.load(path)
+    settings["hints"].update(writer=writer, evidence=[], max_chars=40, per_failure={"alfworld": 1})
+    settings["hints"]["llm"].update(llm)
+    yaml.dump(settings, path)
+    done = subprocess.run([str(python), "-c", HINTS], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    [found] = [line for line in done.stdout.splitlines() if line.startswith("[[")]  # vLLM says more
+    return list(json.loads(found))

@@ -13,17 +13,16 @@ import re
 import shutil
 from argparse import Namespace
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from stages.cluster.ray import ADDRESS, RayFault, check_address, check_installed
-from stages.commands import fetch, profile
+from stages.commands import fetch, profile, writing
+from stages.commands.findings import Finding, key_of, reached
 from stages.core import plugins
 from stages.core.params import PARAMS, Cell, Settings, Vllm, load
 from stages.engines.base import EngineFault
-from stages.engines.server import ServerEngine
 from stages.models.chat import CLOCK, Chat
 from stages.models.conversation import way
 from stages.models.hub import ModelError, Unreachable, hub_cache
@@ -47,15 +46,6 @@ SYSTEMS = Path("metrics/systems.json")
 TIMING = Path("data/timing")
 RATE = 2000.0  # computed tokens a second, where nothing was measured
 GB = 1e9
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line: `ok`, `note` or `fault`, what it is about, and what was found."""
-
-    level: str
-    about: str
-    text: str
 
 
 def add_parser(commands: Any) -> None:
@@ -101,6 +91,7 @@ def examine(settings: Settings, rate: float | None, profile_name: str | None = N
     if finding.level == "ok":
         yield from _template(settings)
     yield from _engine(settings, size)
+    yield from writing.inspect(settings)
     yield from _executor(settings)
     yield from _training(settings)
     yield from _disk(settings, size)
@@ -202,17 +193,10 @@ def _engine(settings: Settings, size: Size) -> Iterator[Finding]:
 
 def _server(settings: Settings) -> Iterator[Finding]:
     engine, server = settings.engine, settings.engine.server
-    state = "is set" if os.environ.get(server.key_variable) else "is not set, as a server without a key wants it"
-    yield Finding("note", "key", f"{server.key_variable} {state}")
+    yield key_of(server, "key")
     try:
-        asked = ServerEngine(
-            server.model_copy(update={"retries": 0}),
-            None,
-            slots=1,
-            context=engine.context,
-            max_new_tokens=engine.max_new_tokens,
-            temperature=engine.temperature,
-            stop=(),
+        asked = reached(
+            server, context=engine.context, max_new_tokens=engine.max_new_tokens, temperature=engine.temperature
         )
     except EngineFault as fault:
         yield Finding("fault", "engine", str(fault))
@@ -305,6 +289,11 @@ def _cost(settings: Settings, rate: float | None) -> Iterator[Finding]:
         computed += number * tokens * share
         text = f"{number:,} episodes of about {tokens:,.0f} billed tokens ({known})"
         yield Finding("note", f"{cell.agent} on {cell.env}", text)
+        written, text = writing.estimate(settings, cell, tokens)
+        if text:
+            total += written
+            computed += written if settings.hints.writer == "self" else 0.0
+            yield Finding("note", f"{cell.agent} on {cell.env}", text)
     measured = measured_rate() if settings.engine.kind == "cpu" and settings.model.source == EMBEDDED else None
     taken = rate or measured or RATE
     known = "as given" if rate else "as in the last run" if measured else "an assumption, see --rate"

@@ -18,7 +18,7 @@ from pydantic import AfterValidator, Field, ValidationError, create_model, model
 from stages.core import plugins
 from stages.core.plugins import PluginError
 from stages.core.process import Fault
-from stages.core.sections import AgentSettings, Count, Model, Panels, Positive, Section, Server, settings_of
+from stages.core.sections import AgentSettings, Count, Llm, Model, Panels, Positive, Section, Server, settings_of
 
 PARAMS = Path("params.yaml")
 
@@ -188,13 +188,23 @@ class Launch(Section):
 
 
 class Hints(Section):
+    """`evidence` is what a writer is given beside a failure: what a probe of `probe_steps` found, a success of the same category. `llm` is asked by
+    the writer of that name; its `temperature` and `max_tokens` hold for the writer `self` too."""
+
     writer: Annotated[str, AfterValidator(_writer)]
+    evidence: list[Literal["probe", "contrast"]]
+    llm: Llm
     probe_steps: Count
     per_failure: dict[str, Positive]
     sees_parts: bool
     max_chars: Annotated[int, Field(ge=40, le=240)]
     merge_ratio: Share
     k: Positive
+
+    @property
+    def probing(self) -> int:
+        """Environment steps that a probe may take; 0 where none is made."""
+        return self.probe_steps if "probe" in self.evidence else 0
 
 
 class Lessons(Section):

@@ -39,6 +39,23 @@ STOPS = {
 }
 """How an episode ended, in words."""
 
+REJECTIONS = {
+    "unreadable": "the answer holds no hints in the form asked for",
+    "cut": "the answer was cut at its token limit",
+    "none": "the answer has no hint",
+    "empty": "no words",
+    "long": "too long",
+    "script": "letters of a script that the environment does not use",
+    "particular": "a number, id or thing of the episode's own",
+    "measured": "a name that only tasks of a measured panel have",
+    "copied": "words of the task or of a page, copied",
+    "idle": "names no action of the environment",
+    "repeated": "said before of the same failure",
+    "surplus": "more hints than a failure may have",
+    "contradiction": "the bank says the opposite more often",
+}
+"""Why a hint was not taken into the bank, or an answer had none, in words."""
+
 
 class RecordError(Fault, ValueError):
     """A file does not hold what its name promises: says which file, what was expected, what was found."""
@@ -157,6 +174,50 @@ class Hint:
     text: str
     rule: str
     evidence: str
+    episode_id: str
+    task_id: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model wrote about one failure. `prompt` is the version of the prompts, `elided` how many turns in the middle of each trace were left out
+    to fit the window, `contrast` the success that stood beside the failure (its episode's id, or empty), `calls` how often the model was asked.
+    `outcome` is `hints` or why there are none (`REJECTIONS`), `reply` the last answer. Tokens and `dollars` (0 without prices) are sums over the calls;
+    answers that were at hand from an earlier run count as they did then.
+    """
+
+    schema_version: int
+    episode_id: str
+    task_id: str
+    env: str
+    agent: str
+    category: str
+    writer: str
+    model: str
+    prompt: str
+    probed: bool
+    contrast: str
+    elided: int
+    calls: int
+    outcome: str
+    reply: str
+    prompt_tokens: int
+    reply_tokens: int
+    dollars: float
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A hint that was not taken, or an answer without any: `reason` is one of `REJECTIONS`, `detail` what it rests on."""
+
+    schema_version: int
+    env: str
+    agent: str
+    category: str
+    text: str
+    rule: str
+    reason: str
+    detail: str
     episode_id: str
     task_id: str
 

@@ -1,11 +1,11 @@
-"""What sections of params.yaml are made of: the one that every environment describes itself, and those of the agents and of a server."""
+"""What sections of params.yaml are made of: the one that every environment describes itself, those of the agents and of servers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from stages.core import plugins
 from stages.core.plugins import PluginError
@@ -42,18 +42,56 @@ class AgentSettings(Section):
     corrections: Annotated[int, Field(ge=0, le=1)]
 
 
-class Server(Section):
-    """An OpenAI-compatible server. `model` is the name under which it serves the base model, or null where it serves just one; `student` is the
-    form of a student's: `{name}` stands for its folder below data/students, `{base}` for the base model's name. The key comes from the environment
-    variable `key_variable`, never from here.
+class Connection(Section):
+    """An OpenAI-compatible server. `model` is a model's name there, or null where it serves just one. The key comes from the environment variable
+    `key_variable`, never from here. `place` and `window` are where these settings, and that of the window in tokens, stand in params.yaml.
     """
+
+    place: ClassVar[str]
+    window: ClassVar[str]
 
     url: Annotated[str, Field(pattern=r"^https?://\S+$")]
     model: str | None
-    student: Annotated[str, Field(pattern=r"^([^{}]|\{base\})*\{name\}([^{}]|\{base\})*$")]
     key_variable: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
     timeout: Annotated[float, Field(gt=0)]
     retries: Count
+
+
+class Server(Connection):
+    """A server that plays. `model` is the base model's name, `student` the form of a student's: `{name}` stands for its folder below
+    data/students, `{base}` for the base model's name."""
+
+    place = "engine.server"
+    window = "engine.context"
+
+    student: Annotated[str, Field(pattern=r"^([^{}]|\{base\})*\{name\}([^{}]|\{base\})*$")]
+
+
+class Prices(Section):
+    """Dollars a million tokens, of prompts and of replies."""
+
+    prompt: Annotated[float, Field(ge=0)]
+    reply: Annotated[float, Field(ge=0)]
+
+
+class Llm(Connection):
+    """A model that writes hints. `slots` is how many requests are under way at once, `context` its window and `max_tokens` the most that an answer
+    has, in tokens. `prices` is null where nothing is paid for."""
+
+    place = "hints.llm"
+    window = "hints.llm.context"
+
+    slots: Positive
+    context: Positive
+    max_tokens: Positive
+    temperature: Annotated[float, Field(ge=0)]
+    prices: Prices | None
+
+    @model_validator(mode="after")
+    def _room(self) -> Llm:
+        if self.max_tokens >= self.context:
+            raise ValueError(f"an answer of max_tokens {self.max_tokens} leaves no room in a context of {self.context}")
+        return self
 
 
 class PanelSettings(Section):

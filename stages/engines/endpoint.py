@@ -25,7 +25,7 @@ import httpx
 from pydantic import ValidationError
 from tqdm import tqdm
 
-from stages.core.sections import Server
+from stages.core.sections import Connection
 from stages.engines.answers import Card, Completion, cards, overflows, refuses
 from stages.engines.base import EngineFault
 from stages.engines.proxy import proxy_for
@@ -63,11 +63,11 @@ class Endpoint:
     """
 
     def __init__(
-        self, server: Server, connections: int, pause: Callable[[float], Awaitable[None]] = asyncio.sleep
+        self, server: Connection, connections: int, pause: Callable[[float], Awaitable[None]] = asyncio.sleep
     ) -> None:
         self.url = server.url.rstrip("/")
         self._key_variable, self._timeout, self._retries = server.key_variable, server.timeout, server.retries
-        self._pause = pause
+        self._pause, self._place = pause, server.place
         self._key = os.environ.get(server.key_variable, "").strip()
         if not _KEY.fullmatch(self._key):
             raise EngineFault(
@@ -97,7 +97,7 @@ class Endpoint:
                 f"{self.url}{through}: SOCKS needs `pip install 'httpx[socks]'`; or name the server's host in NO_PROXY"
             ) from None
         except (ValueError, httpx.InvalidURL) as error:
-            what = f"{self.url}{through}: no usable proxy" if through else f"engine.server.url {self.url} is no URL"
+            what = f"{self.url}{through}: no usable proxy" if through else f"{self._place}.url {self.url} is no URL"
             raise EngineFault(f"{what}: {error}") from None
         return client, through
 
@@ -159,13 +159,13 @@ class Endpoint:
                     raise Overflow(self._words(answer)) from None
                 reason = self._excerpt(f"an answer that is no reply ({_first(error)}): {answer.text}")
             except TimeoutError:
-                reason = f"no answer within {timeout:g} s (engine.server.timeout){self._through}"
+                reason = f"no answer within {timeout:g} s ({self._place}.timeout){self._through}"
             except httpx.RequestError as error:
                 reason = self._excerpt(f"{type(error).__name__} {error}") + self._through
                 gone = isinstance(error, httpx.ConnectError)
             if not self._met:
                 raise EngineFault(
-                    f"no server at {self.url} ({reason}); start it, or change engine.server.url{self._around}"
+                    f"no server at {self.url} ({reason}); start it, or change {self._place}.url{self._around}"
                 ) from None
             if tries > self._retries:
                 break

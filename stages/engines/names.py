@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from stages.core.sections import Server
+from stages.core.sections import Connection, Server
 from stages.engines.answers import Card
 from stages.engines.base import EngineFault
 
@@ -17,9 +17,12 @@ class Names:
     Raises `EngineFault` when a name is not to be had, or its window is shorter than `context`.
     """
 
-    def __init__(self, server: Server, adapter: Path | None, cards: Sequence[Card], context: int) -> None:
+    def __init__(self, server: Connection, adapter: Path | None, cards: Sequence[Card], context: int) -> None:
         self.served = [card.id for card in cards]
-        self._url, self._adapter, self._form = server.url.rstrip("/"), adapter, server.student
+        self._url, self._adapter, self._place = server.url.rstrip("/"), adapter, server.place
+        self._form, self._role = (
+            (server.student, " of the base model") if isinstance(server, Server) else ("{name}", "")
+        )
         self._folder = adapter.parent.name if adapter else ""
         self.base = server.model or self._only([card for card in cards if not card.parent])
         self.model = self._form.format(name=self._folder, base=self.base) if adapter else self.base
@@ -30,8 +33,8 @@ class Names:
         for card in cards:
             if card.id in (self.base, self.model) and card.max_model_len is not None and card.max_model_len < context:
                 raise EngineFault(
-                    f"{self._url} serves {card.id} with a window of {card.max_model_len} tokens, engine.context is {context}: "
-                    "start the server with a longer one (vLLM: --max-model-len), or lower engine.context"
+                    f"{self._url} serves {card.id} with a window of {card.max_model_len} tokens, {server.window} is {context}: "
+                    f"start the server with a longer one (vLLM: --max-model-len), or lower {server.window}"
                 )
 
     def lacks(self, name: str, listed: Sequence[str]) -> str:
@@ -40,7 +43,7 @@ class Names:
         if name == self.base:
             compared = ", which a student is compared with before it plays" if self._adapter else ""
             return (
-                f"{text}Give engine.server.model the right name of the base model{compared}, or engine.server.url the right address "
+                f"{text}Give {self._place}.model the right name{self._role}{compared}, or {self._place}.url the right address "
                 "(it ends in /v1)"
             )
         return (
@@ -69,5 +72,5 @@ class Names:
         names = [card.id for card in cards if self._folder == "" or not card.id.endswith(self._folder)]
         if len(names) != 1:
             found = f"it serves {', '.join(self.served)}" if self.served else "it gives no list of its models"
-            raise EngineFault(f"{self._url}: which model? {found}; give engine.server.model its name")
+            raise EngineFault(f"{self._url}: which model? {found}; give {self._place}.model its name")
         return names[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,15 @@ def gpus_of(settings: params.Engine) -> int:
     return settings.vllm.tensor_parallel
 
 
-def open_engine(settings: params.Engine, base: Path, adapter: Path | None, stop: Sequence[str]) -> Engine:
-    """With the base model that stands in `base` and, for a student, its adapter; replies end before any of the `stop` strings.
+def open_engine(
+    settings: params.Engine,
+    base: Path,
+    adapter: Path | None,
+    stop: Sequence[str],
+    schema: Mapping[str, Any] | None = None,
+) -> Engine:
+    """With the base model that stands in `base` and, for a student, its adapter; replies end before any of the `stop` strings, and are held to a
+    JSON `schema` where the engine can (vLLM, most servers).
 
     A server has both already, in its own number format: the base under the name in the settings, the student under that of the folder that
     holds `adapter`. Raises `EngineFault` when an engine, or what it loads, cannot be had, `ModelError` when
@@ -44,11 +51,11 @@ def open_engine(settings: params.Engine, base: Path, adapter: Path | None, stop:
 
         held = (base / "tokenizer_config.json").is_file() or read_manifest(base) is not None
         chat, template = open_chat(base) if held else None, template_of(base / "identity.json")
-        return ServerEngine(settings.server, adapter, base=base, template=template, chat=chat, **common)
+        return ServerEngine(settings.server, adapter, base=base, template=template, chat=chat, schema=schema, **common)
     if settings.kind == "vllm":
         from stages.engines.vllm import VllmEngine
 
-        return VllmEngine(base, adapter, dtype=settings.dtype, **common, **settings.vllm.model_dump())
+        return VllmEngine(base, adapter, dtype=settings.dtype, schema=schema, **common, **settings.vllm.model_dump())
     from stages.engines.cpu import CpuEngine
 
     return CpuEngine(base, adapter, dtype=settings.dtype, **common)

@@ -18,11 +18,12 @@ from typing import Any, TypeVar
 
 from stages.core import thinking
 from stages.core.records import Message
-from stages.core.sections import Server
+from stages.core.sections import Connection
 from stages.engines.answers import Completion, Usage
 from stages.engines.base import EngineFault, Reply
 from stages.engines.counting import Counter
 from stages.engines.endpoint import Denied, Endpoint, Overflow, Refused, Unknown
+from stages.engines.formats import Formats
 from stages.engines.names import Names
 from stages.engines.proof import Sample, told_apart
 from stages.models.chat import CLOCK, Chat
@@ -46,7 +47,8 @@ class _Session:
 class ServerEngine:
     """See `stages.engines.base.Engine`. `base` is the base model's folder, whose tokenizer counts where the server does not; `context` is
     the window in tokens, by the server's own counts; `max_new_tokens` a reply's limit; `template` the arguments of the chat template, `chat` the
-    base model's, by which thoughts are found where the server leaves them in. A request that fails for good is a reply with finish `fault`.
+    base model's, by which thoughts are found where the server leaves them in. Replies are held to the JSON `schema`, as far as the server can. A
+    request that fails for good is a reply with finish `fault`.
 
     `served` are the names of the models that the server lists.
 
@@ -56,7 +58,7 @@ class ServerEngine:
 
     def __init__(
         self,
-        server: Server,
+        server: Connection,
         adapter: Path | None,
         *,
         base: Path | None = None,
@@ -67,6 +69,7 @@ class ServerEngine:
         stop: Sequence[str],
         template: Mapping[str, Any] = MappingProxyType({}),
         chat: Chat | None = None,
+        schema: Mapping[str, Any] | None = None,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         if CLOCK in template:
@@ -80,6 +83,8 @@ class ServerEngine:
         self._base, self._slots, self._context, self._max_new = base, slots, context, max_new_tokens
         self._temperature, self._stop = temperature, tuple(stop)
         self._endpoint = Endpoint(server, slots, pause)
+        self._formats = Formats(self._endpoint.url, schema)
+        self._window = server.window
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=_run, args=(self._loop,), name="server engine", daemon=True).start()
         # Not at exit: requests that are still open then go with the process.
@@ -152,6 +157,16 @@ class ServerEngine:
         return {"model": model, "messages": content, "max_tokens": self._max_new, **self._extra}
 
     async def _ask(self, body: dict[str, Any]) -> Completion:
+        """A completion of the form that is wanted, as far as the server takes that."""
+        while True:
+            form = self._formats.asked
+            try:
+                return await self._until_stop({**body, **form})
+            except Denied as refusal:
+                if not self._formats.gives_way(form, str(refusal)):
+                    raise
+
+    async def _until_stop(self, body: dict[str, Any]) -> Completion:
         """A completion that ends at a stop string only where the reply does: a model that thinks writes them in its think block and right after
         it, so that it is asked again without."""
         if self._stopping:
@@ -255,7 +270,7 @@ class ServerEngine:
             raise EngineFault(
                 f"{self._endpoint.url} cuts prompts: it counts {prompt} tokens for a conversation of {words} words without the replies"
                 + (f", and {state.prompt} for its beginning" if state.prompt else "")
-                + f". Give the server a window of engine.context {self._context} tokens or more (Ollama: num_ctx), and no truncation"
+                + f". Give the server a window of {self._window} {self._context} tokens or more (Ollama: num_ctx), and no truncation"
             )
         if beyond >= state.beyond:
             state.prompt, state.beyond = prompt, beyond

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import subprocess
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +40,7 @@ class _Session(Conversation):
 
 class VllmEngine:
     """See `stages.engines.base.Engine`. `context` is the window in tokens, `max_new_tokens` a reply's limit, `gpu_memory` the share of the
-    GPU's memory that vLLM may take, `tensor_parallel` the number of GPUs that share the model.
+    GPU's memory that vLLM may take, `tensor_parallel` the number of GPUs that share the model. Replies are held to the JSON `schema`.
 
     Raises `EngineFault` when vLLM is not installed, or when model or adapter cannot be loaded.
     """
@@ -58,6 +58,7 @@ class VllmEngine:
         stop: Sequence[str],
         gpu_memory: float,
         tensor_parallel: int,
+        schema: Mapping[str, Any] | None = None,
     ) -> None:
         try:
             import vllm
@@ -68,6 +69,11 @@ class VllmEngine:
         self._format = "bfloat16" if dtype == "auto" else dtype
         self._context, self._max_new, self._temperature = context, max_new_tokens, temperature
         self._stop, self._slots = list(stop), slots
+        self._form: dict[str, Any] = {}
+        if schema is not None:
+            from vllm.sampling_params import StructuredOutputsParams
+
+            self._form = {"structured_outputs": StructuredOutputsParams(json=dict(schema))}
         self._adapter = LoRARequest("student", 1, str(adapter)) if adapter else None
         room = {"max_lora_rank": _room_for(adapter)} if adapter else {}
         try:
@@ -129,6 +135,7 @@ class VllmEngine:
             stop_token_ids=[self._chat.end],
             skip_special_tokens=False,  # of which some families' marks of thoughts are
             seed=state.seed,
+            **self._form,
         )
         self._asked += 1
         request = str(self._asked)

@@ -7,7 +7,8 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from difflib import SequenceMatcher
+
+from rapidfuzz import fuzz
 
 from stages.core.records import SCHEMA_VERSION, BankEntry, Hint
 
@@ -25,7 +26,7 @@ def placeholders(text: str) -> frozenset[str]:
 def build_bank(hints: Iterable[Hint], merge_ratio: float, tiers: Mapping[str, int]) -> list[BankEntry]:
     """One ranked list of entries a category, categories in the order of the alphabet.
 
-    Two wordings are one lesson if their normalised texts are more alike than `merge_ratio` (SequenceMatcher, from 0 to
+    Two wordings are one lesson if their normalised texts are more alike than `merge_ratio` (rapidfuzz's `ratio`, here from 0 to
     1) and they name the same placeholders: "{desklamp}" and "{floorlamp}" differ by few letters and mean different
     tools. The most frequent wording speaks for the entry.
 
@@ -62,8 +63,7 @@ def _alike(first: str, second: str, merge_ratio: float) -> bool:
         return True
     if placeholders(first) != placeholders(second):
         return False
-    matcher = SequenceMatcher(None, a, b, autojunk=False)
-    return matcher.quick_ratio() > merge_ratio and matcher.ratio() > merge_ratio
+    return fuzz.ratio(a, b) > 100 * merge_ratio
 
 
 def _entry(hints: list[Hint], tiers: Mapping[str, int]) -> tuple[int, BankEntry]:

@@ -1,19 +1,20 @@
-"""What a hint writer works with: rules of an environment, what they find, and what a probe tried out.
+"""What a hint writer works with: failures and what may be read beside them, rules of an environment, what they find, what a probe tried out.
 
-A writer is a function `write(episode, probe, rules, settings) -> list[Hint]` in a module of `stages/hinting/writers`: the hints of one failed
-episode, the most specific first. `probe` is None where nothing was tried out, `settings` is the section `hints` of params.yaml.
+A writer is a function `write(failures, rules, study) -> Written` in a module of `stages/hinting/writers`: the hints of all failed episodes, those of
+one failure the most specific first. `study` has all settings. What is written passes the gate (`stages.hinting.gate`) before it reaches the bank.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 from stages.core import plugins
 from stages.core.params import Hints
-from stages.core.records import Episode
+from stages.core.records import SCHEMA_VERSION, Answer, Episode, Hint, Rejection
 from stages.envs.base import Environment, Task
 
 
@@ -75,18 +76,55 @@ class ProbeRecord:
 
 
 @dataclass(frozen=True)
+class Failure:
+    """A failed episode, and what may be read beside it: what a probe of its task found, a success of the same category; None where there is none."""
+
+    episode: Episode
+    probe: ProbeRecord | None = None
+    success: Episode | None = None
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a writer made of all failures. A model's writer adds its answers and those that held no hints. `basis` says in words what was read of
+    a failure; empty where the environment's rules say it."""
+
+    hints: Sequence[Hint]
+    answers: Sequence[Answer] = ()
+    rejected: Sequence[Rejection] = ()
+    basis: str = ""
+
+
+def hint_id(episode_id: str, rule: str, text: str) -> str:
+    """A hint's name, by its content."""
+    return hashlib.sha256(f"{episode_id}|{rule}|{text}".encode()).hexdigest()[:16]
+
+
+def hint_of(episode: Episode, rule: str, text: str, evidence: str) -> Hint:
+    """A hint from a failure."""
+    name = hint_id(episode.episode_id, rule, text)
+    place = (episode.env, episode.agent, episode.category)
+    return Hint(SCHEMA_VERSION, name, *place, text, rule, evidence, episode.episode_id, episode.task_id)
+
+
+@dataclass(frozen=True)
 class HintRules:
-    """How the writer `rules` reads an environment's failures.
+    """How an environment's failures are read: by the writer `rules`, and by the gate.
 
     `findings` gives what each rule finds in a failed episode, with the rule's name. `tiers` ranks rules in the bank: how specific a rule's lessons
     are, 0 the most; those it does not name come after these, alike. `basis` says in words what the rules read, for the report. `probe` tries
     things out in a failed train task, within a budget of environment steps; None where the episode itself shows all that could be done.
+
+    `deeds` are words that advise an action beside the first words of the actions themselves. `names` are what tasks call their things (of a panel
+    folder), which no hint may name if only a measured panel has them; None: the texts among `EnvSpec.same_goal`.
     """
 
     findings: Callable[[Episode, ProbeRecord | None, Hints], Iterator[tuple[str, Finding]]]
     tiers: Mapping[str, int]
     basis: Callable[[Hints], str]
     probe: Callable[[Environment, Task, Episode, int], ProbeRecord] | None = None
+    deeds: frozenset[str] = frozenset()
+    names: Callable[[Sequence[Task], Path], Iterable[str]] | None = None
 
 
 def rules_of(env: str) -> HintRules:

@@ -31,4 +31,4 @@ def findings(episode: Episode, probe: ProbeRecord | None, settings: Hints) -> It
         yield "unfinished", Finding(HURRY, f"not done in {episode.steps} turns")
 
 
-RULES = HintRules(findings, {}, lambda settings: "the environment's text")
+RULES = HintRules(findings, {}, lambda settings: "the environment's text", deeds=frozenset({"turns", "way"}))

@@ -89,17 +89,19 @@ def cells(
     ]
 
 
-def break_even(cell: CellReport) -> float | None:
-    """Episodes after which the distilled student has cost fewer tokens than the agent with hints, everything counted.
+def break_even(cell: CellReport, against: str = "rag") -> float | None:
+    """Episodes after which the distilled student has cost fewer tokens than the agent with hints, or the base agent, everything counted.
 
-    (teacher's tokens + lesson tokens x epochs) / (tokens an episode saved). Rollouts and hint writing are needed for
-    both. None when nothing is saved. Source: arXiv 2407.01502, which asks for the break-even point beside accuracy.
+    (teacher's tokens + lesson tokens x epochs) / (tokens an episode saved). Rollouts and hint writing are needed for the agent with hints too; against
+    the base agent they count. None when nothing is saved. Source: arXiv 2407.01502, which asks for the break-even point beside accuracy.
     """
-    tokens = cell.contrast("distilled", "rag", "tokens")
+    tokens = cell.contrast("distilled", against, "tokens")
     if tokens is None or tokens.difference >= 0 or cell.funnel is None:
         return None
     way = cell.funnel
     spent = way.tokens["teacher"] + way.lesson_tokens.get("distilled", 0) * way.student_epochs
+    if against == "base":
+        spent += way.tokens["rollouts"] + way.tokens["write"]
     return spent / -tokens.difference
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from stages.core.records import REJECTIONS
 from stages.reporting import words
 from stages.reporting.cells import CellReport
 from stages.stats.contrasts import PRIMARY_PANEL, ContrastRow
@@ -120,7 +121,7 @@ def way(row: FunnelRow) -> list[tuple[str, str, str]]:
     stations = [
         ("Episodes", row.episodes, f"of the base agent, {row.panel} panel"),
         ("Failures", row.failures, f"{row.base_successes} successes"),
-        ("Hints", row.hints, "written from failures"),
+        ("Hints", row.hints, _written(row)),
         ("Bank", row.bank, "near-duplicates merged"),
         (
             "Teacher successes",
@@ -137,6 +138,18 @@ def way(row: FunnelRow) -> list[tuple[str, str, str]]:
         for arm, number in row.lessons.items()
     ]
     return [(name, words.count(number), remark) for name, number, remark in stations]
+
+
+def _written(row: FunnelRow) -> str:
+    """How many hints the gate turned away and why, and what writing them cost."""
+    said = ["written from failures"]
+    if row.rejected:
+        reasons = words.listed(f"{number} {REJECTIONS[reason]}" for reason, number in row.rejected.items())
+        said.append(f"turned away: {reasons}")
+    if row.tokens["write"]:
+        price = f" ({row.dollars:.2f} dollars)" if row.dollars else ""
+        said.append(f"{words.count(row.tokens['write'])} tokens{price}")
+    return "; ".join(said)
 
 
 def teaching(row: FunnelRow) -> Table:

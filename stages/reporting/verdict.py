@@ -138,4 +138,6 @@ def _cost(cell: CellReport) -> str:
     even = break_even(cell)
     if even is None:
         return f"{text} Against hints none are saved, so teaching is not paid back."
-    return f"{text} Teaching is paid back against hints after {words.count(even)} episodes."
+    text = f"{text} Teaching is paid back against hints after {words.count(even)} episodes"
+    base = break_even(cell, "base")
+    return f"{text}, against the base agent after {words.count(base)}." if base else f"{text}."

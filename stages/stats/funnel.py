@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from stages.core.records import BankEntry, Episode, Hint, Lesson
+from stages.core.records import BankEntry, Episode, Hint, Lesson, Rejection
 from stages.stats.systems import Overlap, Panel, Share, Study, billed, by_skill, check_panel, usable
 
 
@@ -25,11 +25,12 @@ class FunnelRow:
 
     `episodes` and `failures` are the base agent's, machine failures left out. `recovered` are tasks it failed and the
     hinted teacher solved, `lost` the reverse. `skills` is by agent (`base`, `teacher`), then known or withheld.
-    `hint_basis` says what the hint writer saw of a failure.
+    `hint_basis` says what the hint writer saw of a failure; `rejected` counts what the gate of hints turned away, by reason.
     `rules`: by the hint writer's rule, the hints written, the teacher episodes that were shown one (through its bank
     entry), and how many of these succeeded; an episode is shown several rules, so the columns do not add up. `lessons`,
     `lesson_tokens`, `trained_tokens`, `gates` and `dropped` are by arm. `tokens` are billed totals over all episodes of
-    the two plays; `student_epochs` is how often training passes over the lesson tokens. `max_turns`, `k`, `overlaps` and `left_out` are the study's.
+    the two plays, and `write` what a model wrote the hints with (`dollars`: its price, 0 without one); `student_epochs` is how often
+    training passes over the lesson tokens. `max_turns`, `k`, `overlaps` and `left_out` are the study's.
     """
 
     env: str
@@ -50,6 +51,7 @@ class FunnelRow:
     withheld: list[str]
     strength: str
     hint_basis: str
+    rejected: dict[str, int]
     rules: dict[str, dict[str, int]]
     lessons: dict[str, int]
     lesson_tokens: dict[str, int]
@@ -57,6 +59,7 @@ class FunnelRow:
     gates: dict[str, dict[str, dict[str, int]]]
     dropped: dict[str, dict[str, int]]
     tokens: dict[str, int]
+    dollars: float
     student_epochs: int
     max_turns: int
     k: int
@@ -70,6 +73,7 @@ def funnel_row(
     teacher: Sequence[Episode],
     hints: Sequence[Hint],
     bank: Sequence[BankEntry],
+    rejected: Sequence[Rejection],
     arms: Mapping[str, LessonSet],
     study: Study,
     student_epochs: int,
@@ -102,13 +106,19 @@ def funnel_row(
         withheld=sorted(study.withheld),
         strength=study.strength,
         hint_basis=study.hint_basis,
+        rejected=dict(sorted(Counter(r.reason for r in rejected).items())),
         rules=rule_use(hints, bank, hinted),
         lessons={arm: len(s.lessons) for arm, s in arms.items()},
         lesson_tokens={arm: sum(x.tokens for x in s.lessons) for arm, s in arms.items()},
         trained_tokens={arm: sum(x.trained_tokens for x in s.lessons) for arm, s in arms.items()},
         gates={arm: {name: dict(counts) for name, counts in s.gates.items()} for arm, s in arms.items()},
         dropped={arm: dict(s.dropped) for arm, s in arms.items()},
-        tokens={"rollouts": sum(map(billed, rollouts)), "teacher": sum(map(billed, teacher))},
+        tokens={
+            "rollouts": sum(map(billed, rollouts)),
+            "teacher": sum(map(billed, teacher)),
+            "write": study.write_tokens,
+        },
+        dollars=study.write_dollars,
         student_epochs=student_epochs,
         max_turns=study.max_turns,
         k=study.k,

@@ -12,6 +12,7 @@ from stages.core.records import Episode
 from stages.stats.intervals import wilson
 
 STUDENTS = ("sft", "distilled")
+UNHINTED = ("base", "sft")  # what draws on no bank
 
 
 class ComparisonError(Fault, ValueError):
@@ -49,6 +50,7 @@ class Study:
     `graded` rewards lie between 0 and 1 and are reported as a score. `hint_basis` is what the hint writer saw of a failure, `category_basis` is `oracle` or `inferred` (see `agent.category`), `shots`
     the worked examples in the prompts of all but students. `max_turns` and `k` are the turns of an episode and the hints shown in one, at most. `overlaps` are
     the panels' (data/panels/<env>/overlaps.json), `left_out` the rows of the official files that count for nothing, by reason (left_out.json there).
+    `write_tokens` are what a model wrote the hints with (whole prompts and answers, in all), `write_dollars` its price, as far as one is known.
     """
 
     withheld: tuple[str, ...] = ()
@@ -62,6 +64,8 @@ class Study:
     k: int = 0
     overlaps: Sequence[Overlap] = ()
     left_out: Mapping[str, int] = field(default_factory=dict)
+    write_tokens: int = 0
+    write_dollars: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,8 @@ class SystemRow:
     """One system, seed and panel. Rates are fractions from 0 to 1; tokens and steps are means over the n episodes.
 
     `tokens_per_episode` is billed: every turn's whole prompt, the replies, and the choice of hints. The computed count
-    deducts the prompt tokens that prefix reuse saved. `score` is mean reward x 100, where rewards are graded. `invalid_rate` is
+    deducts the prompt tokens that prefix reuse saved. `tokens` has the shares of acting and of the choice of hints in it, and beside it `write`: what the
+    hints of the system were written with, once, spread over the n episodes. `cost` is everything, `write` too, by successes. `score` is mean reward x 100, where rewards are graded. `invalid_rate` is
     refused steps / steps, `invalid_episodes` the share of episodes with one, `unparsable_rate` turns without a readable action / turns, `elided_episodes`
     the share of episodes whose prompts outgrew the window, so that early turns were left out. `category_agreement` is the share of episodes whose
     hints and examples were chosen by the task's own category (1 where `category_basis` is oracle). Machine failures are counted in
@@ -185,6 +190,7 @@ def system_row(episodes: Sequence[Episode], study: Study, git_commit: str) -> Sy
     n, won = len(played), sum(e.success for e in played)
     low, high = wilson(won, n)
     steps, turns = sum(e.steps for e in played), sum(len(e.turns) for e in played)
+    written = 0 if system in UNHINTED else study.write_tokens
     tokens, ran, retrieve = (sum(map(count, played)) for count in (billed, computed, lambda e: e.retrieve_tokens))
     return SystemRow(
         env=env,
@@ -202,10 +208,10 @@ def system_row(episodes: Sequence[Episode], study: Study, git_commit: str) -> Sy
         steps=steps / n,
         tokens_per_episode=tokens / n,
         computed_tokens_per_episode=ran / n,
-        tokens={"act": (tokens - retrieve) / n, "retrieve": retrieve / n},
+        tokens={"act": (tokens - retrieve) / n, "retrieve": retrieve / n, "write": written / n},
         cost={
-            "tokens_per_success": tokens / won if won else None,
-            "computed_tokens_per_success": ran / won if won else None,
+            "tokens_per_success": (tokens + written) / won if won else None,
+            "computed_tokens_per_success": (ran + written) / won if won else None,
         },
         invalid_rate=sum(e.refused for e in played) / steps if steps else 0.0,
         invalid_episodes=sum(e.refused > 0 for e in played) / n,

@@ -40,7 +40,11 @@ _FIGURES = {
     **{name: (name,) for name in ("n", "success", "success_low", "success_high", "score", "steps")},
     **{"known": ("skills", "known", "success"), "withheld": ("skills", "withheld", "success")},
     **{"tokens": ("tokens_per_episode",), "computed tokens": ("computed_tokens_per_episode",)},
-    **{"tokens a success": ("cost", "tokens_per_success"), "refused": ("invalid_rate",)},
+    **{
+        "tokens a success": ("cost", "tokens_per_success"),
+        "write tokens": ("tokens", "write"),
+        "refused": ("invalid_rate",),
+    },
 }
 _ELSEWHERE = ("success", "score")  # of these figures, on the panels that are not reported
 

@@ -8,8 +8,9 @@ from stages.hinting.base import HintRules
 
 def basis(settings: Hints) -> str:
     """What the rules read of a failure."""
-    steps = settings.probe_steps
+    steps = settings.probing
     return f"the environment's text, and up to {steps} steps of trying out" if steps else "the environment's text"
 
 
-RULES = HintRules(findings, TIERS, basis, probe)
+DEEDS = frozenset({"carry", "drop", "put", "search", "visit"})
+RULES = HintRules(findings, TIERS, basis, probe, deeds=DEEDS)

@@ -6,19 +6,25 @@ warm-up withheld.
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Sequence
 
-from stages.core.params import Hints
-from stages.core.records import SCHEMA_VERSION, Episode, Hint
-from stages.hinting.base import HintRules, ProbeRecord
+from stages.core.params import Hints, Settings
+from stages.core.records import Hint
+from stages.hinting.base import Failure, HintRules, Written, hint_of
 
 
-def write(episode: Episode, probe: ProbeRecord | None, rules: HintRules, settings: Hints) -> list[Hint]:
+def write(failures: Sequence[Failure], rules: HintRules, study: Settings) -> Written:
+    """What the environment's rules find in each failure."""
+    return Written([hint for failure in failures for hint in found(failure, rules, study.hints)])
+
+
+def found(failure: Failure, rules: HintRules, settings: Hints) -> list[Hint]:
     """Up to `per_failure` hints for one failure, the most specific first, each at most `max_chars` characters.
 
     Raises ValueError for an episode that is no failure of the agent's (a success, or a failure of the machine), and for
     a probe of another episode.
     """
+    episode, probe = failure.episode, failure.probe
     if episode.success or episode.machine_failure:
         raise ValueError(f"episode {episode.episode_id} is no failure of the agent: nothing to learn from it")
     if probe is not None and probe.episode_id != episode.episode_id:
@@ -26,21 +32,5 @@ def write(episode: Episode, probe: ProbeRecord | None, rules: HintRules, setting
     hints: dict[str, Hint] = {}
     for rule, finding in rules.findings(episode, probe, settings):
         if len(finding.text) <= settings.max_chars:
-            hints.setdefault(finding.text, _hint(episode, rule, finding.text, finding.evidence))
+            hints.setdefault(finding.text, hint_of(episode, rule, finding.text, finding.evidence))
     return list(hints.values())[: settings.per_failure[episode.env]]
-
-
-def _hint(episode: Episode, rule: str, text: str, evidence: str) -> Hint:
-    name = hashlib.sha256(f"{episode.episode_id}|{rule}|{text}".encode()).hexdigest()[:16]
-    return Hint(
-        SCHEMA_VERSION,
-        name,
-        episode.env,
-        episode.agent,
-        episode.category,
-        text,
-        rule,
-        evidence,
-        episode.episode_id,
-        episode.task_id,
-    )
