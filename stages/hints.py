@@ -2,8 +2,9 @@
 
     python -m stages.hints --cell alfworld_react
 
-Reads data/rollouts/<cell>/episodes.parquet and the environment's panels. Writes hints.parquet, bank.parquet, probes.parquet and
-writer.json (who wrote the hints, and what of a failure it read) to data/hints/<cell>/, all or nothing. A failure of the machine
+Reads data/rollouts/<cell>/episodes.parquet, the environment's panels, and what people changed (`hints.curated`). Writes hints.parquet,
+bank.parquet, bank.md (the bank for people), probes.parquet, openings.parquet (what the train tasks say at their start) and writer.json (who wrote the hints, and what of a failure it read) to
+data/hints/<cell>/, all or nothing. A failure of the machine
 teaches nothing and is skipped; an agent without failures leaves empty tables, which is no error.
 """
 
@@ -13,6 +14,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
@@ -21,12 +23,14 @@ from stages.core import plugins
 from stages.core.files import replacing
 from stages.core.params import Hints, load
 from stages.core.process import Fault, run_stage
-from stages.core.records import SCHEMA_VERSION, BankEntry, Episode, Hint, read, write
+from stages.core.records import SCHEMA_VERSION, BankEntry, Episode, Hint, Opening, read, write
 from stages.envs.base import Environment, Task
 from stages.envs.panel import load_panel
 from stages.envs.registry import make
 from stages.hinting.bank import build_bank
 from stages.hinting.base import HintRules, ProbeRecord, rules_of
+from stages.hinting.curated import Rules, curate, read_curation
+from stages.hinting.page import bank_page
 
 DATA = Path("data")
 PANEL = "train"
@@ -47,13 +51,19 @@ def run(cell: str) -> str:
     settings, cell = study.hints, study.cell(cell)
     source, panels = DATA / "rollouts" / cell / "episodes.parquet", DATA / "panels" / cell.env
     tasks, sha256 = load_panel(panels, PANEL)
-    failed = failures(read(source, Episode), sha256, str(source))
+    episodes = read(source, Episode)
+    failed = failures(episodes, sha256, str(source))
     rules = rules_of(cell.env)
+    curated, limits = Path(settings.curated), Rules(cell, categories(cell.env, tasks), settings.max_chars)
+    curation = read_curation(curated, limits)  # before anything is probed
     # Without failures nothing is probed, so no engine need start.
     env = make(cell.env, panels) if failed and settings.probe_steps and rules.probe else None
     hints, probes = learn(failed, tasks, env, rules, settings)
-    bank = build_bank(hints, settings.merge_ratio, rules.tiers)
-    write_all(DATA / "hints" / cell, hints, bank, probes, {"writer": settings.writer, "basis": rules.basis(settings)})
+    bank = curate(build_bank(hints, settings.merge_ratio, rules.tiers), curation, curated, limits)
+    page = bank_page(cell, bank, hints, settings.curated)
+    said = {"writer": settings.writer, "basis": rules.basis(settings)}
+    openings = [Opening(SCHEMA_VERSION, e.task_id, e.goal, e.opening) for e in episodes if not e.machine_failure]
+    write_all(DATA / "hints" / cell, Tables(hints, bank, probes, openings), said, page)
     return f"{cell}: {summary(failed, hints, bank, probes)}"
 
 
@@ -67,6 +77,11 @@ def failures(episodes: Sequence[Episode], sha256: str, where: str) -> list[Episo
                 f"{episode.panel_sha256[:12]}), hints come from {PANEL!r} ({sha256[:12]}) alone; rerun the rollouts"
             )
     return [e for e in episodes if not e.success and not e.machine_failure]
+
+
+def categories(env: str, tasks: Sequence[Task]) -> Sequence[str]:
+    """What hints may be filed under: the environment's categories, or those of its train tasks where it names none."""
+    return plugins.environment(env).categories or sorted({task.category for task in tasks})
 
 
 def learn(
@@ -89,20 +104,26 @@ def learn(
     return hints, probes
 
 
-def write_all(
-    folder: Path,
-    hints: Sequence[Hint],
-    bank: Sequence[BankEntry],
-    probes: Sequence[ProbeRecord],
-    writer: Mapping[str, str],
-) -> None:
-    """Write the three tables and what is said of their writer; `folder` is replaced as a whole."""
+@dataclass(frozen=True)
+class Tables:
+    """What the stage makes of a cell's episodes."""
+
+    hints: Sequence[Hint]
+    bank: Sequence[BankEntry]
+    probes: Sequence[ProbeRecord]
+    openings: Sequence[Opening]
+
+
+def write_all(folder: Path, tables: Tables, writer: Mapping[str, str], page: str) -> None:
+    """Write the tables, what is said of their writer, and the bank's page; `folder` is replaced as a whole."""
     with replacing(folder) as fresh:
-        write(fresh / "hints.parquet", Hint, hints)
-        write(fresh / "bank.parquet", BankEntry, bank)
-        write(fresh / "probes.parquet", ProbeRecord, probes)
+        write(fresh / "hints.parquet", Hint, tables.hints)
+        write(fresh / "bank.parquet", BankEntry, tables.bank)
+        write(fresh / "probes.parquet", ProbeRecord, tables.probes)
+        write(fresh / "openings.parquet", Opening, tables.openings)
         text = json.dumps({"schema_version": SCHEMA_VERSION, **writer}, indent=1)
         (fresh / "writer.json").write_text(text + "\n", encoding="utf-8")
+        (fresh / "bank.md").write_text(page, encoding="utf-8")
 
 
 def summary(

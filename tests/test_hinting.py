@@ -248,7 +248,9 @@ def test_the_stage_probes_writes_and_counts(tmp_path: Path) -> None:
     hints, probes = stage.learn(failed, [task_of(home)], home, RULES, SETTINGS)
     assert [p.outcome for p in probes] == ["verified", "verified"]
     bank = build_bank(hints, 0.85, TIERS)
-    stage.write_all(tmp_path / "out", hints, bank, probes, {"writer": "rules", "basis": "all"})
+    stage.write_all(
+        tmp_path / "out", stage.Tables(hints, bank, probes, []), {"writer": "rules", "basis": "all"}, "# Hints\n"
+    )
     assert read(tmp_path / "out/hints.parquet", Hint) == hints
     assert read(tmp_path / "out/bank.parquet", BankEntry) == bank
     assert read(tmp_path / "out/probes.parquet", ProbeRecord) == probes
@@ -269,7 +271,7 @@ def test_without_an_environment_nothing_is_probed() -> None:
 
 
 def test_no_failures_are_no_error(tmp_path: Path) -> None:
-    stage.write_all(tmp_path / "out", [], [], [], {})
+    stage.write_all(tmp_path / "out", stage.Tables([], [], [], []), {}, "")
     assert read(tmp_path / "out/bank.parquet", BankEntry) == []
     assert "failed at no task" in stage.summary([], [], [], [])
 
