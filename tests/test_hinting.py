@@ -37,7 +37,10 @@ SETTINGS = Hints(
     per_failure={"alfworld": 4},
     max_chars=120,
     merge_ratio=0.85,
+    curated="curated.yaml",
     k=3,
+    retrieval="rank",
+    scope="category",
 )
 
 
