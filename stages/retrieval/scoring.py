@@ -38,7 +38,8 @@ def fit(way: str, texts: Texts, query: str, usual: Texts) -> Scores:
 
 @cache
 def _average(way: str, texts: Texts, queries: Texts) -> Scores:
-    return np.mean([WAYS[way](texts, query) for query in queries] or [np.zeros(len(texts))], axis=0)
+    average: Scores = np.mean([WAYS[way](texts, query) for query in queries] or [np.zeros(len(texts))], axis=0)
+    return average
 
 
 def bm25(texts: Texts, query: str) -> Scores:
