@@ -4,7 +4,7 @@ python -m stages show --list --env alfworld --system distilled --panel test --fa
 python -m stages show db2fbdf8
 python -m stages show --env alfworld --panel test --task 3 --system base --against distilled
 python -m stages show --hint 7ef21edb
-python -m stages show --bank webshop_act
+python -m stages show --bank alfworld_react
 python -m stages show --results
 """
 
