@@ -2,10 +2,10 @@
 
     python -m stages.hints --cell alfworld_react
 
-Reads data/rollouts/<cell>/episodes.parquet and the environment's panels (of the measured ones the names alone, see `stages.hinting.gate`). Writes
-hints.parquet, bank.parquet, probes.parquet, rejected.parquet, answers.parquet and writer.json (who wrote the hints, and what of a failure it read) to
-data/hints/<cell>/, all or nothing. A failure of the machine teaches nothing and is skipped; an agent without failures leaves empty tables, which is
-no error.
+Reads data/rollouts/<cell>/episodes.parquet, the environment's panels (of the measured ones the names alone, see `stages.hinting.gate`), and what people
+changed (`hints.curated`). Writes the tables of `Tables`, bank.md (the bank for people) and writer.json (who wrote the hints, and what of a failure it
+read) to data/hints/<cell>/, all or nothing. A failure of the machine teaches nothing and is skipped; an agent without failures leaves empty tables,
+which is no error.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -23,7 +23,7 @@ from stages.core import plugins
 from stages.core.files import replacing
 from stages.core.params import Settings, load
 from stages.core.process import Fault, run_stage
-from stages.core.records import SCHEMA_VERSION, Answer, BankEntry, Episode, Hint, Rejection, read, write
+from stages.core.records import SCHEMA_VERSION, Answer, BankEntry, Episode, Hint, Opening, Rejection, read, write
 from stages.envs.base import Environment, Task
 from stages.envs.panel import load_panel, panel_names
 from stages.envs.registry import make
@@ -31,6 +31,8 @@ from stages.hinting import gate
 from stages.hinting.bank import build_bank
 from stages.hinting.base import Failure, HintRules, ProbeRecord, Written, rules_of
 from stages.hinting.contrast import beside
+from stages.hinting.curated import Rules, curate, read_curation
+from stages.hinting.page import bank_page
 
 DATA = Path("data")
 PANEL = "train"
@@ -41,15 +43,15 @@ class HintError(Fault, ValueError):
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """All that the stage writes."""
+class Tables:
+    """What the stage makes of a cell's episodes: a table each, by its file's name."""
 
     hints: Sequence[Hint]
     bank: Sequence[BankEntry]
     probes: Sequence[ProbeRecord]
+    openings: Sequence[Opening]
     rejected: Sequence[Rejection]
     answers: Sequence[Answer]
-    basis: str
 
 
 def main() -> int:
@@ -66,12 +68,16 @@ def run(cell: str) -> str:
     episodes = read(source, Episode)
     failed = failures(episodes, sha256, str(source))
     rules = rules_of(cell.env)
+    curated, limits = Path(settings.curated), Rules(cell, categories(cell.env, tasks), settings.max_chars)
+    curation = read_curation(curated, limits)  # before anything is paid for
     # Without failures nothing is probed, so no engine need start.
     env = make(cell.env, panels) if failed and settings.probing and rules.probe else None
     tried = probe_all(failed, tasks, env, rules, settings.probing)
-    found = learn([*beside(failed, tried, episodes, settings.evidence)], episodes, rules, study, panels)
-    write_all(DATA / "hints" / cell, found, settings.writer)
-    return f"{cell}: {summary(failed, found)}"
+    made, basis = learn([*beside(failed, tried, episodes, settings.evidence)], episodes, rules, study, panels)
+    made = replace(made, bank=curate(made.bank, curation, curated, limits))
+    page = bank_page(cell, made.bank, made.hints, settings.curated)
+    write_all(DATA / "hints" / cell, made, {"writer": settings.writer, "basis": basis}, page)
+    return f"{cell}: {summary(failed, made)}"
 
 
 def failures(episodes: Sequence[Episode], sha256: str, where: str) -> list[Episode]:
@@ -102,22 +108,28 @@ def probe_all(
     return {e.episode_id: rules.probe(env, by_id[e.task_id], e, steps) for e in bar}
 
 
+def categories(env: str, tasks: Sequence[Task]) -> Sequence[str]:
+    """What hints may be filed under: the environment's categories, or those of its train tasks where it names none."""
+    return plugins.environment(env).categories or sorted({task.category for task in tasks})
+
+
 def learn(
     failed: Sequence[Failure], episodes: Sequence[Episode], rules: HintRules, study: Settings, panels: Path
-) -> Outcome:
-    """Hints of all failures, those that pass the gate in a bank. `episodes` are all of the rollouts."""
+) -> tuple[Tables, str]:
+    """Hints of all failures, those that pass the gate in a bank; and what of a failure the writer read. `episodes` are all of the rollouts."""
     settings = study.hints
     written: Written = plugins.find("hinting/writers", settings.writer, "write")(failed, rules, study)
     by_id = {failure.episode.episode_id: failure.episode for failure in failed}
     hints, rejected = gate_of(episodes, rules, study, panels).passes(written.hints, by_id) if failed else ([], [])
-    return Outcome(
+    made = Tables(
         hints,
         build_bank(hints, settings.merge_ratio, rules.tiers),
         [failure.probe for failure in failed if failure.probe],
+        [Opening(SCHEMA_VERSION, e.task_id, e.goal, e.opening) for e in episodes if not e.machine_failure],
         [*written.rejected, *rejected],
         written.answers,
-        written.basis or rules.basis(settings),
     )
+    return made, written.basis or rules.basis(settings)
 
 
 def gate_of(episodes: Sequence[Episode], rules: HintRules, study: Settings, panels: Path) -> gate.Gate:
@@ -144,34 +156,36 @@ def measured_names(env: str, rules: HintRules, panels: Path) -> Iterator[str]:
             yield from (name for key in plugins.environment(env).same_goal if isinstance(name := task.spec[key], str))
 
 
-def write_all(folder: Path, found: Outcome, writer: str) -> None:
-    """Write the tables and what is said of their writer; `folder` is replaced as a whole."""
-    tables: Mapping[str, tuple[type, Sequence[object]]] = {
-        "hints": (Hint, found.hints),
-        "bank": (BankEntry, found.bank),
-        "probes": (ProbeRecord, found.probes),
-        "rejected": (Rejection, found.rejected),
-        "answers": (Answer, found.answers),
+def write_all(folder: Path, made: Tables, writer: Mapping[str, str], page: str) -> None:
+    """Write the tables, what is said of their writer, and the bank's page; `folder` is replaced as a whole."""
+    kinds = {
+        "hints": Hint,
+        "bank": BankEntry,
+        "probes": ProbeRecord,
+        "openings": Opening,
+        "rejected": Rejection,
+        "answers": Answer,
     }
     with replacing(folder) as fresh:
-        for name, (kind, rows) in tables.items():
-            write(fresh / f"{name}.parquet", kind, rows)
-        text = json.dumps({"schema_version": SCHEMA_VERSION, "writer": writer, "basis": found.basis}, indent=1)
+        for table in fields(made):
+            write(fresh / f"{table.name}.parquet", kinds[table.name], getattr(made, table.name))
+        text = json.dumps({"schema_version": SCHEMA_VERSION, **writer}, indent=1)
         (fresh / "writer.json").write_text(text + "\n", encoding="utf-8")
+        (fresh / "bank.md").write_text(page, encoding="utf-8")
 
 
-def summary(failed: Sequence[Episode], found: Outcome) -> str:
+def summary(failed: Sequence[Episode], made: Tables) -> str:
     """What the stage did, in one line."""
     if not failed:
         return "the agent failed at no task, so there is nothing to learn from; the bank is empty"
-    outcomes = _counted(p.outcome for p in found.probes)
-    steps = sum(p.steps_used for p in found.probes)
-    said = f"{len(failed)} failures, {len(found.hints)} hints, {len(found.bank)} bank entries; "
-    if found.rejected:
-        said += f"rejected: {_counted(r.reason for r in found.rejected)}; "
-    if found.answers:
-        tokens = sum(a.prompt_tokens + a.reply_tokens for a in found.answers)
-        said += f"{sum(a.calls for a in found.answers)} answers, {tokens:,} tokens; "
+    outcomes = _counted(p.outcome for p in made.probes)
+    steps = sum(p.steps_used for p in made.probes)
+    said = f"{len(failed)} failures, {len(made.hints)} hints, {len(made.bank)} bank entries; "
+    if made.rejected:
+        said += f"rejected: {_counted(r.reason for r in made.rejected)}; "
+    if made.answers:
+        tokens = sum(a.prompt_tokens + a.reply_tokens for a in made.answers)
+        said += f"{sum(a.calls for a in made.answers)} answers, {tokens:,} tokens; "
     return f"{said}probes: {outcomes or 'off'}, {steps} steps"
 
 

@@ -17,7 +17,7 @@ from stages.agents import get
 from stages.core.records import Episode, Message
 from stages.engines.base import Reply
 from stages.envs.base import EnvironmentFault, Observation, Task
-from stages.retrieval.retriever import Retriever
+from stages.retrieval.retriever import Chooser, Retriever
 from stages.runner.episodes import Play, play_tasks
 from stages.runner.journal import Journal
 
@@ -149,7 +149,7 @@ def play(
     tasks: Sequence[Task],
     world: World,
     engine: FakeEngine,
-    retriever: Retriever = NO_HINTS,
+    retriever: Chooser = NO_HINTS,
     identity: dict[str, Any] = IDENTITY,
     settings: Play = PLAY,
 ) -> list[Episode]:

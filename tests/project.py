@@ -17,7 +17,16 @@ def copy_project(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Copy what git tracks of the project's code and settings, and go there."""
     for name in ("stages", "profiles", "data/demos"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("params.yaml", "dvc.yaml", "run", "pyproject.toml", *VERSIONS, ".gitignore", ".dvcignore"):
+    for name in (
+        "params.yaml",
+        "curated.yaml",
+        "dvc.yaml",
+        "run",
+        "pyproject.toml",
+        *VERSIONS,
+        ".gitignore",
+        ".dvcignore",
+    ):
         shutil.copy(ROOT / name, folder)
     enter(folder, monkeypatch)
     show_environment(folder / ".venv")

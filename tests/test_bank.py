@@ -8,7 +8,7 @@ from household import hint_of
 from stages.core.records import BankEntry, Hint
 from stages.hinting.alfworld.rules import TIERS
 from stages.hinting.bank import build_bank, normalise
-from stages.retrieval.retriever import Retrieved, Retriever
+from stages.retrieval.retriever import Retrieved, Retriever, Start
 
 SEARCH = "Search every place for {object} before you give up."
 SEARCH_TOO = "Search every place for {object} before giving up."
@@ -58,6 +58,10 @@ def test_the_order_of_the_hints_does_not_matter() -> None:
     assert build_bank(given, 0.85, TIERS) == build_bank(given[::-1], 0.85, TIERS)
 
 
+def at(task: str, category: str) -> Start:
+    return Start(task, category, "put a egg in shelf", "You are in a room.")
+
+
 def bank_of_three() -> list[BankEntry]:
     zap = hints(OPEN, 4) + hints(SEARCH, 3) + hints(TOOL, 1, rule="tool_verified")
     return build_bank(zap + hints(SEARCH, 2, "put"), 0.85, TIERS)
@@ -65,35 +69,35 @@ def bank_of_three() -> list[BankEntry]:
 
 def test_rag_takes_the_categorys_first() -> None:
     rag = Retriever("rag", bank_of_three(), 2, 0)
-    assert rag.retrieve("t1", "zap").texts == (TOOL, OPEN)
-    assert rag.retrieve("t1", "put").texts == (SEARCH,)
-    assert rag.retrieve("t1", "cool") == Retrieved()
-    assert rag.retrieve("t1", "zap").retrieve_tokens == 0
+    assert rag.retrieve(at("t1", "zap")).texts == (TOOL, OPEN)
+    assert rag.retrieve(at("t1", "put")).texts == (SEARCH,)
+    assert rag.retrieve(at("t1", "cool")) == Retrieved()
+    assert rag.retrieve(at("t1", "zap")).retrieve_tokens == 0
 
 
 def test_constant_is_the_same_for_every_task_and_counts_over_categories() -> None:
     constant = Retriever("constant", bank_of_three(), 2, 0)
-    shown = {constant.retrieve(task, category) for task in "abc" for category in ("zap", "put", "cool")}
+    shown = {constant.retrieve(at(task, category)) for task in "abc" for category in ("zap", "put", "cool")}
     assert [found.texts for found in shown] == [(SEARCH, OPEN)]  # 3 + 2 against 4
 
 
 def test_random_varies_by_task_and_repeats_by_seed() -> None:
     bank = bank_of_three()
-    drawn = {task: Retriever("random", bank, 2, 1).retrieve(task, "zap") for task in map(str, range(20))}
-    assert drawn == {task: Retriever("random", bank, 2, 1).retrieve(task, "put") for task in drawn}
+    drawn = {task: Retriever("random", bank, 2, 1).retrieve(at(task, "zap")) for task in map(str, range(20))}
+    assert drawn == {task: Retriever("random", bank, 2, 1).retrieve(at(task, "put")) for task in drawn}
     assert len(set(drawn.values())) > 1
     assert all(len(set(found.texts)) == len(found.entry_ids) == 2 for found in drawn.values())
-    assert drawn != {task: Retriever("random", bank, 2, 2).retrieve(task, "zap") for task in drawn}
+    assert drawn != {task: Retriever("random", bank, 2, 2).retrieve(at(task, "zap")) for task in drawn}
 
 
 @pytest.mark.parametrize("system", ["base", "", "distilled"])
 def test_other_systems_are_shown_nothing(system: str) -> None:
-    assert Retriever(system, bank_of_three(), 2, 0).retrieve("t1", "zap") == Retrieved()
+    assert Retriever(system, bank_of_three(), 2, 0).retrieve(at("t1", "zap")) == Retrieved()
 
 
 def test_entry_ids_lead_back_to_entries() -> None:
     bank = bank_of_three()
     texts = {entry.entry_id: entry.text for entry in bank}
     for system in ("rag", "constant", "random"):
-        found = Retriever(system, bank, 3, 0).retrieve("t1", "zap")
+        found = Retriever(system, bank, 3, 0).retrieve(at("t1", "zap"))
         assert tuple(texts[name] for name in found.entry_ids) == found.texts

@@ -17,7 +17,7 @@ from structure import ROOT
 import stages.hints as stage
 from stages.core import plugins
 from stages.core.params import Cell, load
-from stages.core.records import Answer, BankEntry, Episode, Hint, Rejection, read
+from stages.core.records import Answer, BankEntry, Episode, Hint, Opening, Rejection, read
 from stages.core.spec import EnvSpec
 from stages.envs.base import Task
 from stages.envs.panel import write_panels
@@ -250,7 +250,7 @@ def test_the_stage_takes_the_agents_own_failures() -> None:
         stage.failures([lost], "b" * 64, "here")
 
 
-def learnt(failed: Sequence[Episode], home: Household, panels: Path, probing: bool = True) -> stage.Outcome:
+def learnt(failed: Sequence[Episode], home: Household, panels: Path, probing: bool = True) -> tuple[stage.Tables, str]:
     """What the stage makes of failures in a household, whose measured panels are `panels`."""
     write_panels(panels, "alfworld", "generated", {"test": [TEST_TASK]})
     probes = stage.probe_all(failed, [task_of(home)], home if probing else None, RULES, 100)
@@ -261,13 +261,15 @@ def test_the_stage_probes_writes_and_counts(tmp_path: Path) -> None:
     home = zapping()
     failed = [play(home, ["look"]), play(home, FETCH)]
     (tmp_path / "panels").mkdir()
-    made = learnt(failed, home, tmp_path / "panels")
+    made, basis = learnt(failed, home, tmp_path / "panels")
     assert [p.outcome for p in made.probes] == ["verified", "verified"]
-    stage.write_all(tmp_path / "out", made, "rules")
+    stage.write_all(tmp_path / "out", made, {"writer": "rules", "basis": basis}, "# Hints\n")
     assert read(tmp_path / "out/hints.parquet", Hint) == made.hints != []
     assert read(tmp_path / "out/bank.parquet", BankEntry) == build_bank(made.hints, 0.85, TIERS)
     assert read(tmp_path / "out/probes.parquet", ProbeRecord) == made.probes
+    assert read(tmp_path / "out/openings.parquet", Opening) == made.openings != []
     assert read(tmp_path / "out/rejected.parquet", Rejection) == read(tmp_path / "out/answers.parquet", Answer) == []
+    assert (tmp_path / "out/bank.md").read_text(encoding="utf-8") == "# Hints\n"
     said = json.loads((tmp_path / "out/writer.json").read_text(encoding="utf-8"))
     assert said == {"schema_version": 1, "writer": "rules", "basis": RULES.basis(SETTINGS)}
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "panels"]
@@ -277,7 +279,7 @@ def test_the_stage_probes_writes_and_counts(tmp_path: Path) -> None:
 
 def test_without_an_environment_nothing_is_probed(tmp_path: Path) -> None:
     home = zapping()
-    made = learnt([play(home, FETCH)], home, tmp_path, probing=False)
+    made, _ = learnt([play(home, FETCH)], home, tmp_path, probing=False)
     assert made.probes == []
     assert [hint.rule for hint in made.hints] == ["step_missing"]
     with pytest.raises(stage.HintError, match="'train-0', which the panel does not have"):
@@ -285,8 +287,8 @@ def test_without_an_environment_nothing_is_probed(tmp_path: Path) -> None:
 
 
 def test_no_failures_are_no_error(tmp_path: Path) -> None:
-    made = stage.learn([], [], RULES, STUDY, tmp_path)
-    stage.write_all(tmp_path / "out", made, "rules")
+    made, basis = stage.learn([], [], RULES, STUDY, tmp_path)
+    stage.write_all(tmp_path / "out", made, {"writer": "rules", "basis": basis}, "")
     assert read(tmp_path / "out/bank.parquet", BankEntry) == []
     assert "failed at no task" in stage.summary([], made)
 

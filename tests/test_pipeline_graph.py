@@ -95,7 +95,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished")
     (folder / MODULE).parent.mkdir(parents=True)
     shutil.copy(ROOT / MODULE, folder / MODULE)
-    shutil.copy(ROOT / "params.yaml", folder)
+    for name in ("params.yaml", "curated.yaml"):
+        shutil.copy(ROOT / name, folder)
     graph = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
     (folder / "dvc.yaml").write_text(yaml.safe_dump(with_stand_ins(graph), sort_keys=False, width=10_000))
     (folder / "stand_in.py").write_text(STAND_IN)
@@ -139,6 +140,8 @@ def test_nothing_changed_runs_nothing_but_the_projection_into_mlflow() -> None:
     ("key", "value", "reruns"),
     [
         ("hints.k", 2, TEACHING),
+        ("hints.retrieval", "dense", TEACHING),
+        ("hints.scope", "bank", TEACHING),
         ("hints.max_chars", 100, of_cells("hints") | TEACHING),
         ("students.alfworld.lora.r", 8, of_cells("cells") | {s for s in LESSONS | STUDENTS if "alfworld" in s} | SHOWN),
         ("agent.corrections", 1, PLAYED),
@@ -157,6 +160,17 @@ def test_a_setting_reruns_what_follows_from_it_and_nothing_else(key: str, value:
     change(key, value)
     assert repro() == reruns
     assert repro() == {"track"}
+
+
+def test_hints_curated_by_hand_rerun_what_follows_from_the_bank() -> None:
+    with Path("curated.yaml").open("a", encoding="utf-8") as curated:
+        curated.write("webshop_act: {}\n")
+    assert repro() == of_cells("hints") | TEACHING
+    Path("mine.yaml").write_text("webshop_act: {}\n", encoding="utf-8")
+    change("hints.curated", "mine.yaml")
+    assert repro() == of_cells("hints") | TEACHING
+    Path("mine.yaml").write_text("# nothing\n", encoding="utf-8")
+    assert repro() == of_cells("hints") | TEACHING
 
 
 def test_another_training_seed_adds_students_and_leaves_the_others_alone() -> None:

@@ -142,12 +142,33 @@ def test_a_line_is_completed_to_the_actions_offered_now() -> None:
 # An agent plays
 
 
+def test_a_models_choice_of_hints_is_watched_and_is_no_turn(
+    world: World, play: Command, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = Path("params.yaml").read_text(encoding="utf-8")
+    Path("params.yaml").write_text(
+        text.replace("  retrieval: rank ", "  retrieval: llm ").replace("  k: 3 ", "  k: 1 ")
+    )
+    for reply, shown in (("2", "Go up."), ("Action: up", "by rank")):
+        engine = FakeEngine(lambda m, reply=reply: reply if "numbered list" in m[0].content else up(m))
+        monkeypatch.setattr("stages.commands.watch.open_engine", lambda settings, cell, adapter, made=engine: made)
+        assert play("--system", "rag") == 0
+        said = capsys.readouterr().out
+        assert shown in said and said.count("I climb.") == 2
+        assert "Climb {object}." not in said or reply != "2"
+    assert play("--hints") == 1
+    assert (
+        "hints.retrieval is llm: the agent's model picks its hints; watch it with --system rag"
+        in capsys.readouterr().err
+    )
+
+
 def test_an_agent_is_watched_turn_by_turn(
     world: World, play: Command, engine: FakeEngine, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert play("--system", "rag") == 0
     said = capsys.readouterr().out
-    order = ["rag (agent react", "Climb {object}.", "A ladder.", "I climb.", "rung 1.", "I climb.", "rung 2.", "solved"]
+    order = ["rag (agent react", "A ladder.", "Climb {object}.", "I climb.", "rung 1.", "I climb.", "rung 2.", "solved"]
     place = 0
     for words in order:
         place = said.index(words, place) + 1

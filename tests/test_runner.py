@@ -12,7 +12,7 @@ from ladder import AGENT, PLAY, FakeEngine, World, count, play, task, up
 
 from stages.core.records import SCHEMA_VERSION, BankEntry, Message
 from stages.engines.base import Reply
-from stages.retrieval.retriever import Retriever
+from stages.retrieval.retriever import Retriever, Start
 
 
 def test_every_task_is_played_once_and_comes_out_in_order(tmp_path: Path) -> None:
@@ -78,8 +78,8 @@ def test_hints_are_shown_once_at_the_start_and_recorded(tmp_path: Path) -> None:
     ]
 
     class Costly(Retriever):
-        def retrieve(self, task_id: str, category: str) -> Any:
-            return dataclasses.replace(super().retrieve(task_id, category), retrieve_tokens=7)
+        def retrieve(self, start: Start) -> Any:
+            return dataclasses.replace(super().retrieve(start), retrieve_tokens=7)
 
     engine = FakeEngine(up, slots=1)
     episodes = play(tmp_path, [task(0), task(1)], World(), engine, Costly("rag", bank, 3, 0))

@@ -29,6 +29,7 @@ from stages.models.hub import ModelError, Unreachable, hub_cache
 from stages.models.manifest import local_folder
 from stages.pretrained.obtain import EMBEDDED
 from stages.pretrained.size import Size, guess, measure
+from stages.retrieval import scoring
 from stages.training.launch import config, wanted
 from stages.training.trainer import TrainingError
 
@@ -93,6 +94,7 @@ def examine(settings: Settings, rate: float | None, profile_name: str | None = N
     yield from _engine(settings, size)
     yield from writing.inspect(settings)
     yield from _executor(settings)
+    yield from _retrieval(settings)
     yield from _training(settings)
     yield from _disk(settings, size)
     yield from _cost(settings, rate)
@@ -352,3 +354,15 @@ def _executor(settings: Settings) -> Iterator[Finding]:
     )
     text = f"{settings.runner.ray.workers} workers on {where}; each holds a model and episodes of its own in memory"
     yield Finding("ok", "executor", text)
+
+
+def _retrieval(settings: Settings) -> Iterator[Finding]:
+    """Whether what chooses hints is installed."""
+    if settings.hints.retrieval != "dense":
+        return
+    try:
+        scoring.check_installed()
+    except scoring.RetrievalFault as fault:
+        yield Finding("fault", "retrieval", str(fault))
+    else:
+        yield Finding("ok", "retrieval", "dense: all-MiniLM-L6-v2, from PyPI (84 MB)")

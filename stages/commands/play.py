@@ -23,12 +23,12 @@ from rich.text import Text
 from stages.core import plugins
 from stages.core.params import Cell, Settings, load
 from stages.core.process import Fault
-from stages.core.records import BankEntry, Part, read
+from stages.core.records import Part
 from stages.envs.base import Environment, Task
 from stages.envs.panel import PanelError, load_panel
 from stages.envs.registry import make
 from stages.envs.webshop.sessions import SEARCH_ACTION
-from stages.retrieval.retriever import Retriever
+from stages.retrieval.retriever import Retrieved, Retriever, Start, open_retriever
 from stages.site.remote import RemoteShop
 from stages.viewing.episodes import failures_behind
 from stages.viewing.pages import hint_rows, parts_of, task_rows, verdict
@@ -92,13 +92,17 @@ def run(args: argparse.Namespace) -> int:
         cell = Cell(f"{args.env}_{agent}")
         return _watch(console, settings, cell, system_of(cell, args.system, args.seed), args)
     task, make_env, _ = _game(args, args.env)
+    retriever = _retriever(settings, Cell(f"{task.env}_{agent}")) if args.hints else None
     say(console, labelled(task_rows(task)))
-    if args.hints:
-        bank = read(DATA / "hints" / f"{task.env}_{agent}" / "bank.parquet", BankEntry)
-        hints = Retriever("rag", bank, settings.hints.k, 0).retrieve(task.task_id, task.category)
-        say(console, labelled(hint_rows(hints.entry_ids, hints.texts, failures_behind(task.env, agent))))
-    play(console, make_env(), task)
+    play(console, make_env(), task, retriever, agent)
     return 0
+
+
+def _retriever(settings: Settings, cell: Cell) -> Retriever:
+    """What chooses the hints that the system rag would be shown. Raises `PlayError` where a model would have to choose: nobody but it knows."""
+    if settings.hints.retrieval == "llm":
+        raise PlayError("hints.retrieval is llm: the agent's model picks its hints; watch it with --system rag")
+    return open_retriever("rag", cell, settings.hints, 0)
 
 
 def _game(args: argparse.Namespace, env: str) -> tuple[Task, Callable[[], Environment], str]:
@@ -135,9 +139,13 @@ def _registered(args: argparse.Namespace, folder: Path) -> tuple[Cell, System]:
     return Cell(f"{student.env}_{student.agent}"), System(student.arm, adapter=student.folder, seed=student.seed)
 
 
-def play(console: Console, env: Environment, task: Task) -> None:
-    """A person's game, until it is done or the input ends."""
+def play(console: Console, env: Environment, task: Task, retriever: Retriever | None = None, agent: str = "") -> None:
+    """A person's game, until it is done or the input ends; with the hints that the agent would be shown, if there is a `retriever`."""
     seen = env.reset(task)
+    if retriever:
+        hints = retriever.retrieve(Start(task.task_id, task.category, task.goal, seen.text))
+        if isinstance(hints, Retrieved):
+            say(console, labelled(hint_rows(hints.entry_ids, hints.texts, failures_behind(task.env, agent))))
     steps = refused = 0
     complete_from(lambda: seen.admissible)
     say(console, Text(plain(seen.text)))

@@ -4,6 +4,7 @@ python -m stages show --list --env alfworld --system distilled --panel test --fa
 python -m stages show db2fbdf8
 python -m stages show --env alfworld --panel test --task 3 --system base --against distilled
 python -m stages show --hint 7ef21edb
+python -m stages show --bank alfworld_react
 python -m stages show --results
 """
 
@@ -21,6 +22,7 @@ from stages.core import plugins
 from stages.core.documents import read_document
 from stages.core.process import Fault
 from stages.core.records import BankEntry, Episode, Hint
+from stages.viewing.banks import banks, show_bank
 from stages.viewing.episodes import Query, failures_behind, find, find_hint, find_id, matching
 from stages.viewing.pages import show_one, show_two
 from stages.viewing.terminal import Row, labelled, open_console, say
@@ -58,6 +60,13 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--failures", action="store_true", help="leave out what succeeded")
     parser.add_argument("--hint", metavar="ID", help="a bank entry or a hint: what was merged, from which failures")
     parser.add_argument(
+        "--bank",
+        nargs="?",
+        const="",
+        metavar="CELL",
+        help="every bank, or a cell's: its hints, where they came from, how often the teacher was shown each and then succeeded",
+    )
+    parser.add_argument(
         "--results",
         nargs="?",
         type=Path,
@@ -74,6 +83,10 @@ def run(args: argparse.Namespace) -> int:
         show_results(args.results / "systems.json")
         return 0
     console = open_console()
+    if args.bank is not None:
+        for cell in banks(args.bank):
+            show_bank(console, cell)
+        return 0
     query = Query(args.env, args.agent, args.system, args.seed, args.panel, args.task, args.failures)
     if args.hint:
         show_hint(console, *find_hint(args.hint))
@@ -146,6 +159,7 @@ def show_hint(console: Console, entry: BankEntry, hints: list[Hint]) -> None:
     """A bank entry, and under it the hints it merged with what each was drawn from."""
     place = f"{entry.entry_id} ({entry.env}, {entry.agent}, category {entry.category}, rank {entry.rank})"
     merged = f"{entry.count} hint{'s' * (entry.count != 1)} of failed episodes"
+    merged += "; added or rewritten by hand" * (entry.origin == "curated")
     say(console, labelled([("entry", place), ("text", Text(entry.text, "bold")), ("merges", merged)]))
     for number, hint in enumerate(hints, 1):
         rows: list[Row] = [("hint", hint.hint_id), ("episode", f"{hint.episode_id} ({hint.task_id})")]

@@ -6,7 +6,7 @@ import contextlib
 import io
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -17,6 +17,7 @@ from stages.core.params import Cell, Settings
 from stages.core.records import Message
 from stages.engines.base import Engine, Reply
 from stages.envs.base import Environment, Observation, Task
+from stages.retrieval.retriever import Chooser, Question, Retrieved, Start
 from stages.runner.episodes import play_tasks
 from stages.runner.journal import Journal
 from stages.runner.study import Runner, System, open_engine
@@ -42,9 +43,7 @@ def watch(
     agent = get(cell.agent, cell.env, settings.agent.reading)
     alone = settings.model_copy(update={"engine": settings.engine.model_copy(update={"slots": 1})})
     engine = open_engine(alone, cell, system.adapter)
-    hints = runner.retriever.retrieve(task.task_id, runner.category(task))
     say(console, labelled(system_rows(system.name, system.seed, cell.agent, runner.model, engine.name)))
-    say(console, labelled(hint_rows(hints.entry_ids, hints.texts, failures_behind(cell.env, cell.agent))))
     # The journal goes with its folder: what is watched is no record.
     with (
         contextlib.redirect_stderr(_NoTerminal()),
@@ -59,7 +58,7 @@ def watch(
             watched,
             lambda: WatchedEnv(make_env(), watched, console),
             runner.category,
-            runner.retriever,
+            WatchedRetriever(runner.retriever, watched, failures_behind(cell.env, cell.agent), console),
             journal,
         )
     say(console, labelled(outcome_rows(episode)))
@@ -71,6 +70,7 @@ class WatchedEngine:
 
     def __init__(self, engine: Engine, agent: Agent, console: Console) -> None:
         self._engine, self._agent, self._console = engine, agent, console
+        self.choosing = False
         self.begin()
 
     def begin(self) -> None:
@@ -101,7 +101,7 @@ class WatchedEngine:
 
     def poll(self) -> list[Reply]:
         replies = self._engine.poll()
-        for reply in replies:
+        for reply in replies if not self.choosing else ():
             if reply.finish == "context":
                 say(self._console, labelled([("window", "the prompt has outgrown the model's window")], 0))
                 continue
@@ -134,6 +134,29 @@ class WatchedEnv:
         seen = self._env.step(action)
         self._engine.answer(seen_row(seen.text, seen.valid))
         return seen
+
+
+class WatchedRetriever:
+    """What chooses hints, with the choice printed: also a model's own, whose reply is no turn."""
+
+    def __init__(
+        self, retriever: Chooser, engine: WatchedEngine, failures: Mapping[str, int], console: Console
+    ) -> None:
+        self._retriever, self._engine, self._failures, self._console = retriever, engine, failures, console
+
+    def retrieve(self, start: Start) -> Retrieved | Question:
+        found = self._retriever.retrieve(start)
+        if isinstance(found, Retrieved):
+            return self._told(found)
+        self._engine.choosing = True
+        return Question(found.messages, lambda *reply: self._told(found.chosen(*reply)))
+
+    def _told(self, hints: Retrieved) -> Retrieved:
+        self._engine.choosing = False
+        rows = hint_rows(hints.entry_ids, hints.texts, self._failures)
+        by_rank = [("by rank", f"the model's choice could not be read: {hints.fault}")] if hints.fault else []
+        say(self._console, labelled([*rows, *by_rank]))
+        return hints
 
 
 class _NoTerminal(io.TextIOBase):

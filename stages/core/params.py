@@ -24,6 +24,8 @@ PARAMS = Path("params.yaml")
 
 Arm = Literal["sft", "distilled"]
 Retrieval = Literal["rag", "constant", "random"]
+Way = Literal["rank", "bm25", "dense", "llm"]
+Scope = Literal["category", "bank"]
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -199,7 +201,10 @@ class Hints(Section):
     sees_parts: bool
     max_chars: Annotated[int, Field(ge=40, le=240)]
     merge_ratio: Share
+    curated: Annotated[str, Field(min_length=1)]
     k: Positive
+    retrieval: Way
+    scope: Scope
 
     @property
     def probing(self) -> int:

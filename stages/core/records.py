@@ -112,7 +112,8 @@ class Episode:
     `stop` is `done`, `turn_limit`, `repeated` (the same reply too often), `context` (the prompt outgrew the model's
     window) or `machine` (then `machine_failure` says what broke, and the episode is no evidence about the agent).
     `category_used` is what hints and examples were chosen by: the task's `category`, or what was read from its instruction. `hint_ids` are bank entries, in the order shown; `opening` is the first observation. Token counts are sums over the turns;
-    `computed_tokens` has what was encoded and the replies; `retrieve_tokens` is what the choice of hints cost. `skill` is what the
+    `computed_tokens` has what was encoded and the replies; `retrieve_tokens` is what the choice of hints cost, `retrieve_fault` why the
+    model's own choice could not be read, so that hints were taken by rank. `skill` is what the
     task calls for, in the words of `warmup.withheld`; `parts` is what the reward is made of, empty where the environment does not say.
     """
 
@@ -146,6 +147,7 @@ class Episode:
     model: str
     engine: str
     machine_failure: str
+    retrieve_fault: str = ""
 
 
 @dataclass(frozen=True)
@@ -223,8 +225,19 @@ class Rejection:
 
 
 @dataclass(frozen=True)
+class Opening:
+    """What a train task says at its start: retrieval compares a task with these."""
+
+    schema_version: int
+    task_id: str
+    goal: str
+    opening: str
+
+
+@dataclass(frozen=True)
 class BankEntry:
-    """Near-identical hints of a category, merged: `text` is the most frequent wording, `rank` starts at 1."""
+    """Near-identical hints of a category, merged: `text` is the most frequent wording, `rank` starts at 1. `origin` is `curated` where a person
+    added or rewrote it (an added one stands for no hint: `count` is 0), else `written`."""
 
     schema_version: int
     entry_id: str
@@ -236,6 +249,7 @@ class BankEntry:
     rank: int
     hint_ids: list[str]
     episode_ids: list[str]
+    origin: str = "written"
 
     @property
     def failures(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,6 +10,7 @@ from dataclasses import replace
 from rapidfuzz import fuzz
 
 from stages.core.records import SCHEMA_VERSION, BankEntry, Hint
+from stages.hinting.curated import entry_id
 
 
 def normalise(text: str) -> str:
@@ -71,7 +71,7 @@ def _entry(hints: list[Hint], tiers: Mapping[str, int]) -> tuple[int, BankEntry]
     head = hints[0]
     counts = Counter(hint.text for hint in hints)
     text = min(counts, key=lambda t: (-counts[t], t))
-    name = hashlib.sha256(f"{head.env}|{head.agent}|{head.category}|{text}".encode()).hexdigest()[:16]
+    name = entry_id(head.env, head.agent, head.category, text)
     hint_ids = sorted({hint.hint_id for hint in hints})
     episode_ids = sorted({hint.episode_id for hint in hints})
     entry = BankEntry(

@@ -3,68 +3,174 @@
 from __future__ import annotations
 
 import random
-from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol, get_args
 
-from stages.core.records import BankEntry
+from stages.core.params import Cell, Hints, Retrieval, Scope, Way
+from stages.core.records import BankEntry, Message, Opening, read
+from stages.retrieval import choosing
+from stages.retrieval.scoring import WAYS, check_installed, fit
+
+DATA = Path("data")
+BY_RANK = ("rank", "category")
+HINTED: tuple[str, ...] = get_args(Retrieval)
+
+
+@dataclass(frozen=True)
+class Start:
+    """What is known when hints are chosen: the task's goal and the first observation (`opening`), and the `category` to choose by."""
+
+    task_id: str
+    category: str
+    goal: str
+    opening: str
 
 
 @dataclass(frozen=True)
 class Retrieved:
-    """Bank entries and their texts in the order shown; `retrieve_tokens` is what the choice cost a model."""
+    """Bank entries and their texts in the order shown; `retrieve_tokens` is what the choice cost a model, `fault` why a model's choice
+    could not be read, and hints were taken by rank in its place (empty: it could, or none was asked)."""
 
     entry_ids: tuple[str, ...] = ()
     texts: tuple[str, ...] = ()
     retrieve_tokens: int = 0
+    fault: str = ""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a model is asked before hints are known. `chosen` makes hints of its reply ("" and why, where it gave none) and of the tokens that it took."""
+
+    messages: tuple[Message, ...]
+    chosen: Callable[[str, int, str], Retrieved]
+
+
+class Chooser(Protocol):
+    """What chooses hints."""
+
+    def retrieve(self, start: Start) -> Retrieved | Question: ...
 
 
 class Retriever:
     """Chooses hints as a system does.
 
-    `rag`: the first k of the task's category, by rank; none where the bank has none. `constant` and `random` are its
-    controls: the same k for every task (the most frequent over all categories), and k different ones from the whole
-    bank, drawn by `seed` and task id. Every other system is shown none.
+    `rag`: k of the task's category, or of the whole bank where `scope` says so, in one of four ways. `rank`: the first ones; `bm25`, `dense`: those
+    whose texts fit the goal better than they fit train goals on average, the best first, then those that fit the first observation so, then the
+    others by rank; `llm`: those that the agent's own model picks, up to k.
+    `constant` and `random` are its controls: the same k for every task (the most frequent over all categories), and k different ones from
+    the whole bank, drawn by `seed` and task id. Every other system is shown none.
     """
 
-    def __init__(self, system: str, bank: Sequence[BankEntry], k: int, seed: int) -> None:
-        """Raises ValueError for a bank that mixes environments or agents."""
+    def __init__(
+        self,
+        system: str,
+        bank: Sequence[BankEntry],
+        k: int,
+        seed: int,
+        way: Way = "rank",
+        scope: Scope = "category",
+        openings: Sequence[Opening] = (),
+    ) -> None:
+        """`openings` are the train tasks'. Raises ValueError for a bank that mixes environments or agents, `RetrievalFault` where the way's package is missing."""
         if len({(entry.env, entry.agent) for entry in bank}) > 1:
             raise ValueError("the bank mixes environments or agents; give the entries of one pair")
-        self._bank = bank
-        self._k = k
-        self._seed = seed
-        ways: dict[str, Callable[[str, str], list[BankEntry]]] = {
-            "rag": self._of_category,
-            "constant": self._most_frequent,
-            "random": self._drawn,
-        }
-        self._choose = ways.get(system)
+        if system == "rag" and way == "dense":
+            check_installed()
+        self.bank = bank
+        self._system, self._k, self._seed = system, k, seed
+        self._way, self._scope, self._openings = way, scope, openings
 
-    def retrieve(self, task_id: str, category: str) -> Retrieved:
-        """Hints for one task. The ways above ask no model, so they cost no tokens."""
-        if self._choose is None:
-            return Retrieved()
-        entries = self._choose(task_id, category)
-        return Retrieved(tuple(e.entry_id for e in entries), tuple(e.text for e in entries))
+    @property
+    def chosen_by(self) -> tuple[str, ...]:
+        """What a task's own hints are chosen by, besides bank and k; `BY_RANK` also for a system that is shown others, or none."""
+        if self._system != "rag":
+            return BY_RANK
+        return (self._way, self._scope, *(o.opening for o in self._openings))
 
-    def _of_category(self, task_id: str, category: str) -> list[BankEntry]:
-        entries = [entry for entry in self._bank if entry.category == category]
-        return sorted(entries, key=lambda entry: entry.rank)[: self._k]
+    def retrieve(self, start: Start) -> Retrieved | Question:
+        """Hints for one task, or what to ask the agent's model for them."""
+        if self._system == "constant":
+            return _shown(self._most_frequent()[: self._k])
+        if self._system == "random":
+            return _shown(self._drawn(start.task_id)[: self._k])
+        pool = self._pool(start.category) if self._system == "rag" else []
+        if self._way == "llm" and len(pool) > self._k:
+            return self._question(start, pool)
+        return _shown(self._fitting(start, pool)[: self._k])
 
-    def _most_frequent(self, task_id: str, category: str) -> list[BankEntry]:
-        """A text that stands in several categories counts with all of them, and goes by its most frequent entry's
-        id."""
+    def shortfalls(self, categories: Mapping[str, int]) -> list[str]:
+        """Where the bank has fewer hints than a task is to be shown, a line each; `categories` counts the tasks by the category to choose by."""
+        if self._system not in HINTED:
+            return []
+        if self._system != "rag" or self._scope == "bank" or not self.bank:
+            there = len({entry.text for entry in self.bank})
+            return [f"the bank has {there or 'no'} hints, and hints.k asks for {self._k}"] if there < self._k else []
+        has = Counter(entry.category for entry in self.bank)
+        return [
+            f"category {category} has {has[category] or 'no'} hints, and hints.k asks for {self._k}: {tasks} tasks are shown fewer"
+            for category, tasks in sorted(categories.items())
+            if has[category] < self._k
+        ]
+
+    def _question(self, start: Start, pool: Sequence[BankEntry]) -> Question:
+        def chosen(reply: str, tokens: int, fault: str) -> Retrieved:
+            picks, unreadable = ([], fault) if fault else choosing.read(reply, len(pool))
+            entries = pool if unreadable else [pool[number - 1] for number in picks]
+            return replace(_shown(entries[: self._k]), retrieve_tokens=tokens, fault=unreadable)
+
+        return Question(tuple(choosing.ask(start.goal, start.opening, [e.text for e in pool], self._k)), chosen)
+
+    def _fitting(self, start: Start, pool: list[BankEntry]) -> list[BankEntry]:
+        if self._way not in WAYS or not pool:
+            return pool
+        texts = tuple(entry.text for entry in pool)
+        goals, openings = (tuple(getattr(o, part) for o in self._openings) for part in ("goal", "opening"))
+        goal, opening = fit(self._way, texts, start.goal, goals), fit(self._way, texts, start.opening, openings)
+        return [pool[n] for n in sorted(range(len(pool)), key=lambda n: (-goal[n], -opening[n], n))]
+
+    def _pool(self, category: str) -> list[BankEntry]:
+        """The entries to choose from, by rank. Over the whole bank a text that stands in several categories is one, goes by its best rank, and is
+        the category's own entry where that has one."""
+        own = sorted((entry for entry in self.bank if entry.category == category), key=lambda entry: entry.rank)
+        if self._scope == "category":
+            return own
+        ranks: dict[str, int] = {}
+        for entry in sorted(self.bank, key=lambda entry: entry.rank):
+            ranks.setdefault(entry.text, entry.rank)
+        by_text = {entry.text: entry for entry in [*reversed(self._most_frequent()), *own]}
+        return sorted(by_text.values(), key=lambda entry: ranks[entry.text])
+
+    def _most_frequent(self) -> list[BankEntry]:
+        """Different texts, the most frequent first. A text that stands in several categories counts with all of them, and goes by its most
+        frequent entry's id."""
         by_text: dict[str, list[BankEntry]] = defaultdict(list)
-        for entry in self._bank:
+        for entry in self.bank:
             by_text[entry.text].append(entry)
         texts = sorted(by_text, key=lambda text: (-sum(e.count for e in by_text[text]), text))
-        return [min(by_text[text], key=lambda e: (-e.count, e.entry_id)) for text in texts[: self._k]]
+        return [min(by_text[text], key=lambda e: (-e.count, e.entry_id)) for text in texts]
 
-    def _drawn(self, task_id: str, category: str) -> list[BankEntry]:
-        entries = sorted(self._bank, key=lambda entry: entry.entry_id)
+    def _drawn(self, task_id: str) -> list[BankEntry]:
+        entries = sorted(self.bank, key=lambda entry: entry.entry_id)
         random.Random(f"{self._seed}|{task_id}").shuffle(entries)
         different: dict[str, BankEntry] = {}
         for entry in entries:  # a text that stands in several categories is shown once
             different.setdefault(entry.text, entry)
-        return list(different.values())[: self._k]
+        return list(different.values())
+
+
+def open_retriever(system: str, cell: Cell, hints: Hints, seed: int) -> Retriever:
+    """What chooses a system's hints in a cell, with the cell's bank. Raises `RecordError` where that is missing, `RetrievalFault` as `Retriever`."""
+    if system not in HINTED:
+        return Retriever(system, [], hints.k, seed)
+    folder = DATA / "hints" / cell
+    bank = read(folder / "bank.parquet", BankEntry)
+    compared = system == "rag" and hints.retrieval in WAYS
+    openings = read(folder / "openings.parquet", Opening) if compared else ()
+    return Retriever(system, bank, hints.k, seed, hints.retrieval, hints.scope, openings)
+
+
+def _shown(entries: Sequence[BankEntry]) -> Retrieved:
+    return Retrieved(tuple(e.entry_id for e in entries), tuple(e.text for e in entries))

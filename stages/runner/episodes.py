@@ -15,7 +15,7 @@ from stages.core import plugins
 from stages.core.records import SCHEMA_VERSION, Episode, Message, Part, Turn
 from stages.engines.base import Engine, Reply
 from stages.envs.base import Environment, EnvironmentFault, Observation, Task
-from stages.retrieval.retriever import Retrieved, Retriever
+from stages.retrieval.retriever import Chooser, Question, Retrieved, Start
 from stages.runner.journal import Journal
 
 ATTEMPTS = 2  # at a task whose environment or session fails, before the failure is recorded as the machine's
@@ -51,10 +51,12 @@ class _Course:
 
 @dataclass(kw_only=True)
 class _Live(_Course):
-    """One running episode. `prompt` are its first messages; the first `elided` turns are left out of what follows them."""
+    """One running episode. `prompt` are its first messages; the first `elided` turns are left out of what follows them. As long as `question`
+    is there, the model is asked that."""
 
     env: Environment
-    prompt: list[Message]
+    prompt: list[Message] = field(default_factory=list)
+    question: Question | None = None
     session: int = 0
     elided: int = 0
 
@@ -75,7 +77,7 @@ def play_tasks(
     engine: Engine,
     make_env: Callable[[], Environment],
     category: Callable[[Task], str],
-    retriever: Retriever,
+    retriever: Chooser,
     journal: Journal,
 ) -> list[Episode]:
     """Episodes of all tasks, in the tasks' order; those the journal holds are not played again. `category` says what a task's hints and
@@ -112,7 +114,7 @@ class Rollout:
         engine: Engine,
         make_env: Callable[[], Environment],
         category: Callable[[Task], str],
-        retriever: Retriever,
+        retriever: Chooser,
         key: str,
     ) -> None:
         self.play, self.agent, self.engine, self.retriever, self.key = play, agent, engine, retriever, key
@@ -143,30 +145,47 @@ class Rollout:
         except EnvironmentFault as fault:
             return self._failed(task, str(fault), waiting)
         category = self.category(task)
-        hints = self.retriever.retrieve(task.task_id, category)
-        examples = shots(plugins.environment(task.env).examples, category, self.play.shots) if self.play.shots else ()
-        prompt = self.agent.prompt(seen.text, hints.texts, examples).messages()
-        live = _Live(task, category, hints, seen, seen.text, env=env, prompt=prompt)
-        self._open(live)
+        live = _Live(task, category, Retrieved(), seen, seen.text, env=env)
+        found = self.retriever.retrieve(Start(task.task_id, category, task.goal, seen.text))
+        if isinstance(found, Question):
+            live.question = found
+            self._open(live, found.messages)
+        else:
+            self._begin(live, found)
         return []
 
-    def _open(self, live: _Live) -> None:
+    def _begin(self, live: _Live, hints: Retrieved) -> None:
+        """The hints are known: ask for the agent's first reply."""
+        live.question, live.hints = None, hints
+        file, category = plugins.environment(live.task.env).examples, live.category
+        examples = shots(file, category, self.play.shots) if self.play.shots else ()
+        live.prompt = self.agent.prompt(live.opening, hints.texts, examples).messages()
+        self._open(live, live.messages())
+
+    def _open(self, live: _Live, messages: Sequence[Message]) -> None:
         """Give an episode a session and ask for its next reply."""
-        live.session = self.engine.open(_seed(self.play.seed, live.task, live.elided))
+        part = "hints" if live.question else live.elided
+        live.session = self.engine.open(_seed(self.play.seed, live.task, part))
         self.live[live.session] = live
-        self.engine.submit(live.session, live.messages())
+        self.engine.submit(live.session, messages)
 
     def _close(self, live: _Live) -> None:
         self.engine.close(live.session)
         del self.live[live.session]
 
     def _answer(self, live: _Live, reply: Reply, waiting: list[Task]) -> list[Episode]:
-        if reply.finish == "context":
-            return self._elide(live)
         if reply.finish == "fault":
             self._close(live)
             self.pool.append(live.env)  # which is as good as ever
             return self._failed(live.task, reply.error, waiting)
+        if live.question:
+            self._close(live)
+            tokens = reply.prompt_tokens + reply.reply_tokens
+            too_long = "the question outgrew the model's window" if reply.finish == "context" else ""
+            self._begin(live, live.question.chosen(reply.text, tokens, too_long))
+            return []
+        if reply.finish == "context":
+            return self._elide(live)
         decision = self.agent.parse(reply.text)
         offered = list(live.seen.admissible)
         ask_again = bool(decision.fault) and self._corrections_left(live)
@@ -216,7 +235,7 @@ class Rollout:
             return [self._end(live, "context")]
         self._close(live)
         live.elided += more
-        self._open(live)
+        self._open(live, live.messages())
         return []
 
     def _stop(self, live: _Live) -> str:
@@ -278,9 +297,10 @@ class Rollout:
             model=play.model,
             engine=self.engine.name,
             machine_failure=failure,
+            retrieve_fault=hints.fault,
         )
 
 
-def _seed(seed: int, task: Task, elided: int) -> int:
+def _seed(seed: int, task: Task, part: int | str) -> int:
     """A seed for one session's draws, independent of when and beside whom it is played."""
-    return int.from_bytes(hashlib.sha256(f"{seed}|{task.task_id}|{elided}".encode()).digest()[:6], "big")
+    return int.from_bytes(hashlib.sha256(f"{seed}|{task.task_id}|{part}".encode()).digest()[:6], "big")

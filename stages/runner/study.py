@@ -7,6 +7,7 @@ import hashlib
 import json
 import platform
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from stages.core import plugins
 from stages.core.files import atomic, replacing
 from stages.core.params import Cell, Settings, load
 from stages.core.process import Fault
-from stages.core.records import BankEntry, Episode, read, write
+from stages.core.records import Episode, write
 from stages.engines import opening
 from stages.engines.base import Engine
 from stages.envs.base import Task
@@ -25,7 +26,7 @@ from stages.envs.panel import load_panel
 from stages.envs.registry import category_reader, make
 from stages.models.identity import base_name
 from stages.models.manifest import BASE
-from stages.retrieval.retriever import Retriever
+from stages.retrieval.retriever import BY_RANK, open_retriever
 from stages.runner.episodes import Play, play_tasks
 from stages.runner.journal import Journal
 
@@ -75,11 +76,7 @@ class Runner:
         self.settings, self.cell, self.system = settings, cell, system
         self.env, self.agent = cell.env, cell.agent
         self.model = model_id(system.adapter)
-        bank: list[BankEntry] = []
-        if system.retrieval:
-            bank = read(DATA / "hints" / cell / "bank.parquet", BankEntry)
-        self.retriever = Retriever(system.retrieval, bank, settings.hints.k, system.seed)
-        self._bank = [(e.entry_id, e.text, e.rank) for e in bank]
+        self.retriever = open_retriever(system.retrieval, cell, settings.hints, system.seed)
         self.category = category_reader(cell.env, settings.agent.category, DATA / "panels" / cell.env)
         self._engine: Engine | None = None
         self._journals: list[Journal] = []
@@ -92,6 +89,8 @@ class Runner:
         root = DATA / "panels" / self.env
         loaded = {name: load_panel(root, name) for name in panels}
         tasks = [task for panel, _ in loaded.values() for task in panel]
+        for shortfall in self.retriever.shortfalls(Counter(map(self.category, tasks))):
+            print(f"note: data/hints/{self.cell}/bank.parquet: {shortfall}", flush=True)
         hashes = {name: sha256 for name, (_, sha256) in loaded.items()}
         play = self.rules(hashes)
         with Journal(JOURNALS, self._identity(play), code_sha256()) as journal:
@@ -148,13 +147,13 @@ class Runner:
 
     def _identity(self, play: Play) -> dict[str, Any]:
         """All that determines an episode. Where a server is, how long it is waited for and how it names a student do not, its model's name does."""
-        reading = self.settings.agent.reading
+        reading, way = self.settings.agent.reading, self.retriever.chosen_by
         return {
             "play": vars(play),
             "env": self.env,
             "agent": self.agent,
             "retrieval": self.system.retrieval,
-            "bank": self._bank,
+            "bank": [(e.entry_id, e.text, e.rank) for e in self.retriever.bank],
             "k": self.settings.hints.k,
             "engine": self.settings.engine.model_dump(
                 exclude={"server": {"url", "student", "key_variable", "timeout", "retries"}}
@@ -162,6 +161,7 @@ class Runner:
             "category": self.settings.agent.category,
             # Episodes are named by all this: what came later stands here only where it is another than it always was.
             **({} if reading == "loose" else {"reading": reading}),
+            **({} if way == BY_RANK else {"way": way}),
         }
 
 

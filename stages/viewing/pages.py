@@ -38,7 +38,8 @@ def hint_rows(ids: Sequence[str], texts: Sequence[str], failures: Mapping[str, i
     rows: list[Row] = []
     for number, (entry, text) in enumerate(zip(ids, texts, strict=True), 1):
         count = failures.get(entry)
-        source = f"from {count} failure{'s' * (count != 1)}" if count else "not in the present bank"
+        source = "not in the present bank" if count is None else f"from {count} failure{'s' * (count != 1)}"
+        source = "added by hand" if count == 0 else source
         rows.append((f"hint {number}", Text.assemble(plain(text), (f"  [{entry}, {source}]", "dim"))))
     return rows or [("hints", "none shown")]
 
@@ -92,6 +93,13 @@ def outcome_rows(episode: Episode) -> list[Row]:
     rows.append(("stop", f"{episode.stop}: {STOPS.get(episode.stop, '')}"))
     if episode.machine_failure:
         rows.append(("machine", Text(plain(episode.machine_failure), "red")))
+    if episode.retrieve_fault:
+        rows.append(
+            (
+                "hints",
+                Text(plain(f"by rank: the model's choice could not be read ({episode.retrieve_fault})"), "yellow"),
+            )
+        )
     spent = f"{episode.prompt_tokens:,} prompt + {episode.reply_tokens:,} reply + {episode.retrieve_tokens:,} retrieval"
     return [*rows, ("tokens", f"{billed(episode):,} = {spent}; computed {episode.computed_tokens:,}")]
 
