@@ -107,8 +107,8 @@ def distilled(
             f"none of {len(lessons)} lessons has at most max_tokens, {recipe.max_tokens}, with its hints and without: raise it"
         )
     taught = [pair for _, parts in fits for pair in parts]
-    how, settings = recipe.distilling(), recipe.on_policy
-    curve, (before, after) = distil(model_folder(), taught, how, seed, out, settings.kl_clip)
+    how, kl_clip = recipe.distilling(), recipe.on_policy.kl_clip
+    curve, (before, after) = distil(model_folder(), taught, how, seed, out, kl_clip)
     return curve, {
         "loss": "reverse_kl",
         **_counted([lesson for lesson, _ in fits]),

@@ -59,7 +59,7 @@ RUNS: dict[str, tuple[int, dict[str, Any], bool]] = {
     "uneven": (9, {"epochs": 1}, True),
     "dropout": (10, {"lora": {"r": 4, "alpha": 8, "dropout": 0.5}}, False),
     "4bit": (16, {"quantize": "4bit"}, False),
-    "distilled": (16, {}, False),
+    "distilled": (16, {"learning_rate": 5e-4}, False),
     "distilled_exactly": (16, {"gradient_checkpointing": True}, True),
 }
 
@@ -184,6 +184,17 @@ def test_sharded_training_gives_the_same_loss_and_a_whole_adapter(
     assert [row["tokens"] for row in curve] == [row["tokens"] for row in alone]
     assert {n: t.shape for n, t in adapter.items()} == {n: t.shape for n, t in alone_adapter.items()}
     assert apart(adapter, alone_adapter) < 0.1
+
+
+@pytest.mark.slow
+def test_what_distillation_reached_is_measured_alike_by_any_number(
+    by_two: Path, by_two_sharded: Path, tiny_llama: Path, tmp_path: Path
+) -> None:
+    for folder, name, near in ((by_two, "distilled_exactly", 1e-4), (by_two_sharded, "distilled", 0.05)):
+        by_one(name, tiny_llama, tmp_path)
+        found, alone = (json.loads((where / name / "kl.json").read_text()) for where in (folder, tmp_path))
+        assert found == pytest.approx(alone, rel=near)
+        assert found[1] < 0.95 * found[0]
 
 
 @pytest.mark.slow
