@@ -104,7 +104,8 @@ def distilled(
     fits = [(lesson, parts) for lesson, parts in made if all(pair.longest <= recipe.max_tokens for pair in parts)]
     if not fits:
         raise TrainingError(
-            f"none of {len(lessons)} lessons has at most max_tokens, {recipe.max_tokens}, with its hints and without: raise it"
+            f"students.{lessons[0].env}.max_tokens is {recipe.max_tokens}, and none of {len(lessons)} lessons is that short with its hints "
+            "and without: raise it"
         )
     taught = [pair for _, parts in fits for pair in parts]
     how, kl_clip = recipe.distilling(), recipe.on_policy.kl_clip

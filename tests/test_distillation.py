@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from fake_study import lesson
-from peft import LoraConfig
+from peft import LoraConfig, PeftModel
 from test_model_template import with_template
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import SFTConfig
@@ -24,7 +24,7 @@ from stages.models.chat import Chat, open_chat
 from stages.models.conversation import IGNORED
 from stages.training.loss import LoraTrainer, diverge
 from stages.training.pairs import Pair, PairError, paired, pairs
-from stages.training.trainer import TrainingError, distil
+from stages.training.trainer import SAMPLE, TrainingError, distil
 
 pytest_plugins = ["tiny"]
 
@@ -124,9 +124,13 @@ def divergences(trainer: LoraTrainer, base: Path, rows: Sequence[Pair]) -> torch
     """KL(student || teacher) of each trained token, summed over the words by hand."""
     teacher: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     adapted: Any = trainer.model
+    return apart(adapted.get_base_model(), teacher, rows)
+
+
+def apart(student: Any, teacher: Any, rows: Sequence[Pair]) -> torch.Tensor:
     found = []
     for row in rows:
-        p = log_probabilities(adapted.get_base_model(), row.input_ids, row.labels)
+        p = log_probabilities(student, row.input_ids, row.labels)
         q = log_probabilities(teacher, row.hinted_input_ids, row.hinted_labels)
         found.append((p.exp() * (p - q)).sum(-1))
     return torch.cat(found)
@@ -211,6 +215,19 @@ def test_training_moves_the_student_towards_a_teacher_that_stays(
         with adapted.disable_adapter():
             found = log_probabilities(adapted.get_base_model(), row.hinted_input_ids, row.hinted_labels)
         assert torch.equal(found, log_probabilities(base, row.hinted_input_ids, row.hinted_labels))
+
+
+def test_what_is_said_of_the_start_and_the_end_is_so(tiny_llama: Path, rows: list[Pair], tmp_path: Path) -> None:
+    assert len(rows) == SAMPLE, "all of them are measured"
+    start = divergences(trainer_of(tiny_llama, tmp_path, rows), tiny_llama, rows).mean().item()
+    _, (before, after) = distil(tiny_llama, rows, RECIPE.distilling(), 1, tmp_path / "adapter", None)
+    assert before == pytest.approx(start, rel=0.03), "in bf16"
+    student: Any = PeftModel.from_pretrained(
+        AutoModelForCausalLM.from_pretrained(tiny_llama, dtype=torch.float32), tmp_path / "adapter"
+    )
+    teacher: Any = AutoModelForCausalLM.from_pretrained(tiny_llama, dtype=torch.float32)
+    assert after == pytest.approx(apart(student.get_base_model(), teacher, rows).mean().item(), rel=0.03)
+    assert after < 0.9 * before
 
 
 def test_the_same_seed_gives_the_same_student(tiny_llama: Path, rows: list[Pair], tmp_path: Path) -> None:
@@ -300,6 +317,9 @@ def test_a_student_learns_the_episodes_that_fit_with_their_hints(project: Path, 
 
 def test_episodes_none_of_which_fits_are_refused(project: Path) -> None:
     recipe = RECIPE.model_copy(update={"max_tokens": 20})
-    with pytest.raises(TrainingError, match="none of 3 lessons has at most max_tokens, 20, with its hints and without"):
+    with pytest.raises(
+        TrainingError,
+        match=r"students\.alfworld\.max_tokens is 20, and none of 3 lessons is that short with its hints and without",
+    ):
         teach(project, [told(number) for number in range(3)], recipe)
     assert not (project / "out").exists()

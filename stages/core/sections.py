@@ -126,7 +126,7 @@ class Training(Section):
 class OnPolicy(Section):
     """What is other where a student learns, on the base's own replies, how the base with hints would have chosen their tokens.
 
-    A trained token counts with its divergence in nats (see `stages.training.loss.distil`), and with `kl_clip` at most; null: whatever it is.
+    A trained token counts with its divergence in nats (see `stages.training.loss.diverge`), and with `kl_clip` at most; null: whatever it is.
     """
 
     epochs: Positive
