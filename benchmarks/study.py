@@ -50,7 +50,11 @@ def measure(decoder: Decoder, settings: Settings, gemm_gflops: float) -> dict[st
     """The section `study`: a row for each cell's playing and training. Ends the program where nothing was played."""
     rows = []
     for cell in settings.axes.cells:
-        folders = [DATA / "rollouts" / cell, DATA / "teacher" / cell, *sorted(DATA.glob(f"evals/{cell}_*"))]
+        folders = [
+            DATA / "rollouts" / cell,
+            *sorted(DATA.glob(f"teacher/{cell}/*")),
+            *sorted(DATA.glob(f"evals/{cell}_*")),
+        ]
         tables = [read(path, Episode) for folder in folders for path in sorted(folder.glob("*.parquet"))]
         if not tables:
             raise SystemExit(f"{folders[0]}: nothing was played; run `dvc repro`, then this again")

@@ -3,22 +3,18 @@
     python -m stages.evaluate --cell alfworld_react --system base
     python -m stages.evaluate --cell alfworld_react --system distilled --seed 0
 
-Systems: `base`; `rag` (base with hints), `constant` and `random` (its controls); a student by its arm and seed, whose folder
-ends in `_<arm>_s<seed>`.
+Systems, all named in `stages.core.arms`: `base`; `rag` (base with hints), its controls `constant`, `random` and `rag_wrong`, its upper bound `oracle`;
+a student by its arm and seed, `<arm>_rag` where it is shown hints that it was taught to do without. A student's folder ends in `_s<seed>`.
 """
 
 from __future__ import annotations
 
 import sys
-from typing import get_args
 
-from stages.core.params import Arm, Retrieval, load
+from stages.core.arms import STUDENTS, SYSTEMS
+from stages.core.params import load
 from stages.core.process import run_stage
 from stages.runner.study import DATA, Runner, StudyError, System
-
-RETRIEVAL: tuple[str, ...] = get_args(Retrieval)
-STUDENTS: tuple[str, ...] = get_args(Arm)
-SYSTEMS = ("base", *RETRIEVAL, *STUDENTS)
 
 
 def main() -> int:
@@ -42,9 +38,10 @@ def system_of(cell: str, name: str, seed: int) -> System:
     """The system of that name; `seed` counts for a student. Raises `StudyError` for a name that is no system's."""
     if name not in SYSTEMS:
         raise StudyError(f"there is no system {name!r}, only {', '.join(SYSTEMS)}")
-    if name in STUDENTS:
-        return System(name, adapter=DATA / "students" / _folder(cell, name, seed) / "adapter", seed=seed)
-    return System(name, retrieval=name if name in RETRIEVAL else "")
+    player = SYSTEMS[name]
+    if not player.arm:
+        return System(name, player.retrieval)
+    return System(name, player.retrieval, DATA / "students" / _folder(cell, player.arm, seed) / "adapter", seed)
 
 
 def _folder(cell: str, name: str, seed: int) -> str:

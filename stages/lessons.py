@@ -1,8 +1,8 @@
-"""The `lessons` stage: successes on the train panel -> training examples without hints.
+"""The `lessons` stage: episodes on the train panel -> training examples of an arm, without hints unless the arm keeps them.
 
     python -m stages.lessons --cell alfworld_react --arm distilled
 
-Arm `distilled` reads data/teacher/<cell>/episodes.parquet, arm `sft` data/rollouts/<cell>/episodes.parquet. Writes lessons.parquet and
+What an arm learns from is said in `stages.core.arms`: data/rollouts/<cell>/, or data/teacher/<cell>/<retrieval>/. Writes lessons.parquet and
 gates.json to data/lessons/<cell>_<arm>/, all or nothing: when a gate finds a fault or no lesson is left, earlier outputs stay
 as they were.
 """
@@ -11,103 +11,87 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from stages import agents
-from stages.core import plugins
+from stages.core.arms import ARMS
 from stages.core.files import replacing
 from stages.core.params import Settings, load
-from stages.core.process import Fault, run_stage
-from stages.core.records import SCHEMA_VERSION, Episode, Lesson, Message, read, write
-from stages.curation.gates import Evidence, check, no_measured_goal, sharing
-from stages.curation.lessons import Limits, build_lessons
-from stages.envs.panel import load_panel, panel_names
+from stages.core.process import run_stage
+from stages.core.records import SCHEMA_VERSION, Lesson, write
+from stages.curation.budgets import matched
+from stages.curation.gates import GATES, check, gates_of
+from stages.curation.making import LessonError, Made, Maker, counts
 from stages.models.chat import Chat, open_chat
-from stages.models.conversation import Encoded, examples
 from stages.models.manifest import BASE
 
 DATA = Path("data")
-SOURCES = {"distilled": "teacher", "sft": "rollouts"}
-PANEL = "train"
-
-
-class LessonError(Fault, ValueError):
-    """There is nothing to learn from, or it is not what it should be."""
 
 
 def main() -> int:
     """Run the stage; 1 and the fault on stderr when its inputs are unusable."""
     return run_stage(
-        "lessons", "makes training examples of successes", lambda cell, arm: run(cell, arm, load()), "cell", "arm"
+        "lessons", "makes training examples of episodes", lambda cell, arm: run(cell, arm, load()), "cell", "arm"
     )
 
 
 def run(name: str, arm: str, settings: Settings, chat: Chat | None = None, data: Path = DATA) -> str:
     """Make, check and write one arm's lessons; returns what was done, in a line. `chat` is the base model's if not given.
 
-    Raises `LessonError` when no lesson is left or an episode is of another panel, `GateError` when a gate finds a
-    fault.
+    Raises `LessonError` when no lesson is left or an episode is of another panel, `BudgetError` when arms can't be matched, `GateError` when a gate
+    finds a fault.
     """
-    if arm not in SOURCES:
-        raise LessonError(f"there is no arm {arm!r}, only {', '.join(sorted(SOURCES))}")
+    if arm not in ARMS:
+        raise LessonError(f"there is no arm {arm!r}, only {', '.join(ARMS)}")
     cell = settings.cell(name)
-    chat = chat or open_chat(BASE)
-    source, panels = data / SOURCES[arm] / cell / "episodes.parquet", data / "panels" / cell.env
-    episodes = read(source, Episode)
-    tasks, sha256 = load_panel(panels, PANEL)
-    strangers = [e.episode_id for e in episodes if (e.panel, e.panel_sha256) != (PANEL, sha256)]
-    if strangers:
-        raise LessonError(
-            f"{source}: {len(strangers)} episodes, {strangers[0]} the first, were not played on the {PANEL} panel "
-            f"as it stands ({sha256[:12]}); run `dvc repro {SOURCES[arm]}`"
-        )
-
-    def encode(messages: Sequence[Message]) -> list[Encoded]:
-        return examples(chat, messages)
-
-    measured = [task for name in panel_names(panels) if name != PANEL for task in load_panel(panels, name)[0]]
-    asks, keep = plugins.environment(cell.env).asks, settings.lessons.shared_goals == "keep"
-    limits = Limits(
-        settings.lessons.max_refused[cell.env],
-        settings.lessons.ngram,
-        settings.students[cell.env].max_tokens,
-        barred=frozenset() if keep else sharing(tasks, measured, asks),
-    )
-    lessons, dropped = build_lessons(arm, episodes, agents.get(cell.agent, cell.env), encode, limits)
-    if not lessons:
-        raise LessonError(
-            f"{source}: none of {len(episodes)} episodes gives a lesson ({_counts(dropped)}), so arm {arm!r} has "
-            "nothing to learn. Give the train panel more or easier tasks (panels), or the base model a longer warm-up"
-        )
-    evidence = Evidence(
-        episodes={e.episode_id: e for e in episodes},
-        tasks={task.task_id: task for task in tasks},
-        measured=measured,
-        asks=asks,
-        encode=encode,
-        decode=chat.decode,
-        ngram=limits.ngram,
-        max_tokens=limits.max_tokens,
-        waived=frozenset({no_measured_goal.__name__} if keep else ()),
-    )
-    gates = check(lessons, evidence)
-    write_all(data / "lessons" / f"{cell}_{arm}", lessons, gates, dropped)
-    return f"{cell}, {arm}: {len(lessons)} kept of {len(episodes)} episodes; dropped: {_counts(dropped)}"
+    maker = Maker(cell, settings, chat or open_chat(BASE), data)
+    made = maker.made(arm)
+    lessons, budget = within_budget(maker, arm, made)
+    dropped = dict(made.dropped) | ({"matched": cut} if (cut := len(made.lessons) - len(lessons)) else {})
+    mixed_in = {episode.episode_id for episode in made.known}
+    gates = gates_of(ARMS[arm])
+    report = {
+        "schema_version": SCHEMA_VERSION,
+        "gates": check(lessons, maker.evidence(made), gates),
+        "not_applied": [gate.__name__ for gate in GATES if gate not in gates],
+        "dropped": dropped,
+        "kept": len(lessons),
+        "known": sum(lesson.episode_id in mixed_in for lesson in lessons),
+        "matched": budget,
+        "without": maker.without(lessons),
+    }
+    write_all(data / "lessons" / f"{cell}_{arm}", lessons, report)
+    return f"{cell}, {arm}: {said(report, len(made.episodes))}"
 
 
-def write_all(
-    folder: Path, lessons: Sequence[Lesson], gates: Mapping[str, Mapping[str, int]], dropped: Mapping[str, int]
-) -> None:
+def within_budget(maker: Maker, arm: str, made: Made) -> tuple[Sequence[Lesson], dict[str, Any] | None]:
+    """An arm's lessons, cut to the budget of all arms where the settings match these; and by what, and to how much."""
+    how = maker.settings.lessons
+    if how.match is None:
+        return made.lessons, None
+    arms = {other: maker.made(other).lessons for other in maker.settings.axes.arm if other != arm}
+    kept, budget = matched({**arms, arm: made.lessons}, how.match, how.seed)
+    return kept[arm], {"by": how.match, "budget": budget, "arms": {name: len(found) for name, found in kept.items()}}
+
+
+def write_all(folder: Path, lessons: Sequence[Lesson], report: dict[str, Any]) -> None:
     """Write the lessons and what was checked; `folder` is replaced as a whole."""
-    report = {"schema_version": SCHEMA_VERSION, "gates": gates, "dropped": dropped, "kept": len(lessons)}
     with replacing(folder) as fresh:
         write(fresh / "lessons.parquet", Lesson, lessons)
         (fresh / "gates.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
-def _counts(dropped: Mapping[str, int]) -> str:
-    return ", ".join(f"{reason} {count}" for reason, count in dropped.items()) or "none"
+def said(report: dict[str, Any], episodes: int) -> str:
+    """What was done, in a line."""
+    parts = [f"{report['kept'] - report['known']} kept of {episodes} episodes", f"dropped: {counts(report['dropped'])}"]
+    if report["known"]:
+        parts.append(f"{report['known']} of known skills mixed in")
+    if report["matched"]:
+        parts.append(f"matched by {report['matched']['by']} to {report['matched']['budget']}")
+    if report["without"]:
+        parts.append(f"none of {', '.join(report['without'])}")
+    return "; ".join(parts)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.core import plugins
+from stages.core.arms import aided
 from stages.core.documents import read_document
 from stages.core.files import atomic, replacing
 from stages.core.params import Cell, Settings, load
@@ -124,7 +125,8 @@ def read_runs(cell: Cell, panel: str, settings: Settings) -> Runs:
     contenders: list[tuple[str, int | None]] = [
         (system, None) for system in ("base", *map(str, settings.axes.retrieval))
     ]
-    contenders += [(str(arm), seed) for arm in settings.axes.arm for seed in settings.axes.seed]
+    students = [*settings.axes.arm, *map(aided, settings.axes.aided)]
+    contenders += [(system, seed) for system in students for seed in settings.axes.seed]
     runs: Runs = {}
     for system, seed in contenders:
         name = f"{cell}_{label(system, seed or 0)}"
@@ -143,13 +145,14 @@ def funnel_of(cell: Cell, settings: Settings) -> FunnelRow:
     return funnel_row(
         panel=panel_of(cell.env, "train"),
         rollouts=read(DATA / "rollouts" / cell / "episodes.parquet", Episode),
-        teacher=read(DATA / "teacher" / cell / "episodes.parquet", Episode),
+        teacher=read(DATA / "teacher" / cell / "rag" / "episodes.parquet", Episode),
         hints=read(DATA / "hints" / cell / "hints.parquet", Hint),
         bank=read(DATA / "hints" / cell / "bank.parquet", BankEntry),
         rejected=read(DATA / "hints" / cell / "rejected.parquet", Rejection),
         arms={arm: read_lessons(DATA / "lessons" / f"{cell}_{arm}") for arm in settings.axes.arm},
         study=study_of(cell, settings),
         student_epochs=settings.students[cell.env].epochs,
+        matched=settings.lessons.match or "",
     )
 
 

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import TypeVar
 
+from stages.core.arms import ARMS, teachers
 from stages.core.documents import read_curve, read_document
 from stages.core.files import replacing
 from stages.core.process import Fault, run_stage
@@ -23,7 +24,7 @@ from stages.reporting.pages import written
 from stages.reporting.recorded import Recorded
 from stages.stats.contrasts import ContrastRow
 from stages.stats.funnel import FunnelRow
-from stages.stats.systems import STUDENTS, SystemRow, label
+from stages.stats.systems import SystemRow, label
 
 DATA = Path("data")
 METRICS = Path("metrics")
@@ -87,7 +88,10 @@ def recorded(cell: CellReport) -> Recorded:
     return Recorded(
         runs,
         rollouts=_played(DATA / "rollouts" / cell.key / "episodes.parquet", cell.funnel.panel_sha256),
-        teacher=_played(DATA / "teacher" / cell.key / "episodes.parquet", cell.funnel.panel_sha256),
+        teachers={
+            way: _played(DATA / "teacher" / cell.key / way / "episodes.parquet", cell.funnel.panel_sha256)
+            for way in teachers(cell.funnel.lessons)
+        },
         hints=read(hints / "hints.parquet", Hint),
         bank=read(hints / "bank.parquet", BankEntry),
         lessons={
@@ -95,7 +99,7 @@ def recorded(cell: CellReport) -> Recorded:
         },
         curves={
             name: read_curve(DATA / "students" / f"{cell.key}_{name}" / "curve.jsonl")
-            for name in (label(row.system, row.seed) for row in cell.systems if row.system in STUDENTS)
+            for name in (label(row.system, row.seed) for row in cell.systems if row.system in ARMS)
         },
     )
 

@@ -93,7 +93,7 @@ def write_study(
             curve.write_text("".join(json.dumps({"step": s, "loss": 1 / s}) + "\n" for s in (1, 2, 3)))
     if ways:
         write(data / "rollouts" / CELL / "episodes.parquet", Episode, system("base", "train"))
-        write(data / "teacher" / CELL / "episodes.parquet", Episode, system("rag", "train"))
+        write(data / "teacher" / CELL / "rag" / "episodes.parquet", Episode, system("rag", "train"))
         write(data / "hints" / CELL / "hints.parquet", Hint, hints)
         write(data / "hints" / CELL / "bank.parquet", BankEntry, bank)
         for arm, made in lessons().items():

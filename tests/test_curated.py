@@ -123,7 +123,7 @@ def test_the_terminal_counts_what_the_teacher_was_shown(
         play(Household({"shelf 1": []}), ["look"], hint_ids=ids, success=won, machine_failure=broken)
         for ids, won, broken in played
     ]
-    write(tmp_path / "teacher" / CELL / "episodes.parquet", Episode, episodes)
+    write(tmp_path / "teacher" / CELL / "rag" / "episodes.parquet", Episode, episodes)
     assert banks.shown(CELL) == {first: (2, 1), last: (1, 1)}
     banks.show_bank(Console(width=200), CELL)
     lines = capsys.readouterr().out.splitlines()

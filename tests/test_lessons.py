@@ -18,7 +18,7 @@ import stages.lessons as stage
 from stages import agents
 from stages.core.params import Cell
 from stages.core.records import Episode, Lesson, Message, Turn, read, write
-from stages.curation import gates, leaks
+from stages.curation import gates, leaks, making
 from stages.curation.gates import Evidence, GateError, check
 from stages.curation.lessons import Limits, build_lessons, conversation
 from stages.envs.alfworld import ENVIRONMENT
@@ -249,8 +249,11 @@ def test_gate_lesson_of_an_unknown_episode() -> None:
 def settings(shared_goals: str = "drop") -> Any:
     return SimpleNamespace(
         cell=Cell,
-        lessons=SimpleNamespace(max_refused={"alfworld": 1}, ngram=6, shared_goals=shared_goals),
+        lessons=SimpleNamespace(
+            max_refused={"alfworld": 1}, ngram=6, shared_goals=shared_goals, known=0.0, match=None, seed=0
+        ),
         students={"alfworld": SimpleNamespace(max_tokens=5000)},
+        agent=SimpleNamespace(shots={"alfworld": 0}),
     )
 
 
@@ -265,7 +268,7 @@ def data_with(tmp_path: Path, *episodes: Episode) -> Path:
         panels, "alfworld", "made up", {"train": [task_of(HOME)], "dev": [task("dev")], "test": [task("test")]}
     )
     sha256 = load_panel(panels, "train")[1]
-    path = tmp_path / "teacher/alfworld_react/episodes.parquet"
+    path = tmp_path / "teacher/alfworld_react/rag/episodes.parquet"
     write(path, Episode, [replace(e, panel_sha256=sha256) for e in episodes])
     return tmp_path
 
@@ -286,7 +289,9 @@ def test_the_stage_writes_lessons_and_gates(tmp_path: Path) -> None:
 
 def test_the_sft_arm_reads_the_rollouts(tmp_path: Path) -> None:
     data = data_with(tmp_path, play(HOME, WIN))
-    (data / "teacher").rename(data / "rollouts")
+    (data / "teacher/alfworld_react/rag").rename(data / "own")
+    (data / "rollouts").mkdir()
+    (data / "own").rename(data / "rollouts/alfworld_react")
     stage.run(CELL, "sft", SETTINGS, Chat(make_tokenizer()), data)
     (lesson,) = read(data / "lessons/alfworld_react_sft/lessons.parquet", Lesson)
     assert (lesson.arm, lesson.hint_ids) == ("sft", [])
@@ -297,14 +302,14 @@ def test_no_success_is_one_error_that_changes_nothing(tmp_path: Path) -> None:
     kept = data / "lessons/alfworld_react_distilled/lessons.parquet"
     kept.parent.mkdir(parents=True)
     kept.write_text("as before")
-    with pytest.raises(stage.LessonError, match=r"none of 1 episodes gives a lesson \(failure 1\).*longer warm-up"):
+    with pytest.raises(making.LessonError, match=r"none of 1 episodes gives a lesson \(failure 1\).*longer warm-up"):
         stage.run(CELL, "distilled", SETTINGS, Chat(make_tokenizer()), data)
     assert kept.read_text() == "as before"
 
 
 def test_a_failed_gate_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = with_twin(tmp_path, "dev")
-    monkeypatch.setattr(stage, "Limits", lambda *limits, barred: Limits(*limits))  # a maker that forgets
+    monkeypatch.setattr(making, "Limits", lambda *limits, barred, shots: Limits(*limits))  # a maker that forgets
     with pytest.raises(GateError, match="no_measured_goal: 1 of 2: "):
         stage.run(CELL, "distilled", SETTINGS, Chat(make_tokenizer()), data)
     assert not (data / "lessons").exists()
@@ -317,7 +322,7 @@ def with_twin(tmp_path: Path, panel: str) -> Path:
     panels = {"train": [task_of(HOME), other], "dev": [task("dev")], "test": [task("test")]}
     panels[panel] = [replace(task_of(HOME, task_id=f"{panel}-9"), panel=panel)]
     write_panels(data / "panels/alfworld", "alfworld", "made up", panels)
-    path = data / "teacher/alfworld_react/episodes.parquet"
+    path = data / "teacher/alfworld_react/rag/episodes.parquet"
     sha256 = load_panel(data / "panels/alfworld", "train")[1]
     write(path, Episode, [replace(e, panel_sha256=sha256) for e in read(path, Episode)])
     return data
@@ -355,5 +360,5 @@ def test_on_webshop_a_product_or_the_words_alone_are_shared() -> None:
 
 def test_episodes_of_another_panel_are_refused(tmp_path: Path) -> None:
     data = data_with(tmp_path, hinted(panel="test"))
-    with pytest.raises(stage.LessonError, match="not played on the train panel"):
+    with pytest.raises(making.LessonError, match="not played on the train panel"):
         stage.run(CELL, "distilled", SETTINGS, Chat(make_tokenizer()), data)

@@ -220,7 +220,9 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "cell": ["alfworld_react"],
         "arm": ["sft", "distilled"],
         "seed": [0],
+        "teacher": ["rag"],
         "retrieval": ["rag"],
+        "aided": [],
     }
     settings["evaluate"] = {"panels": ["dev", "test"]}
     settings["stats"]["bootstrap"] = 200
@@ -240,7 +242,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
                 Path(f"data/evals/alfworld_react_{name}/{panel}.parquet"), Episode, on_panel(run(system, solved), panel)
             )
     write(Path("data/rollouts/alfworld_react/episodes.parquet"), Episode, on_panel(run("base", known), "train"))
-    write(Path("data/teacher/alfworld_react/episodes.parquet"), Episode, on_panel(run("rag", everything), "train"))
+    write(Path("data/teacher/alfworld_react/rag/episodes.parquet"), Episode, on_panel(run("rag", everything), "train"))
     write(Path("data/hints/alfworld_react/hints.parquet"), Hint, [hint(0, "repeated")])
     write(Path("data/hints/alfworld_react/bank.parquet"), BankEntry, [entry(1, ["h0"])])
     for arm in ("sft", "distilled"):

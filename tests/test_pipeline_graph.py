@@ -69,7 +69,7 @@ STUDENTS = of_cells(
 )
 HINTED = of_cells("evaluate_hinted-rag", "evaluate_hinted-random")
 LESSONS = of_cells("lessons-sft", "lessons-distilled")
-TEACHING = of_cells("teacher") | LESSONS | STUDENTS | HINTED | SHOWN
+TEACHING = of_cells("teacher-rag") | LESSONS | STUDENTS | HINTED | SHOWN
 PLAYED = of_cells("rollouts", "evaluate", "hints") | TEACHING
 BEFORE = {"source", "warmup", "base"} | of_envs("panels", "demos") | of_cells("cells")
 EVERYTHING = BEFORE | PLAYED

@@ -311,7 +311,7 @@ def test_unusable_metric_files_end_in_one_line(folder: Path, capsys: pytest.Capt
     ("name", "message"),
     [
         (f"evals/{CELL}_rag/test.parquet", "no such file; run `dvc repro` (or `dvc checkout`)"),
-        (f"teacher/{CELL}/episodes.parquet", "no such file; run `dvc repro` (or `dvc checkout`)"),
+        (f"teacher/{CELL}/rag/episodes.parquet", "no such file; run `dvc repro` (or `dvc checkout`)"),
         (f"hints/{CELL}/bank.parquet", "no such file; run `dvc repro` (or `dvc checkout`)"),
         (f"students/{CELL}_sft_s0/curve.jsonl", "No such file or directory; run `dvc repro` (or `dvc checkout`)"),
     ],

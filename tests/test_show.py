@@ -38,7 +38,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "evals/alfworld_react_sft_s5/test": students[0],
         "evals/alfworld_react_sft_s6/test": students[1],
         "rollouts/alfworld_react/episodes": [failed],
-        "teacher/alfworld_react/episodes": [hinted],
+        "teacher/alfworld_react/rag/episodes": [hinted],
     }
     for name, rows in tables.items():
         write(Path(f"data/{name}.parquet"), Episode, rows)

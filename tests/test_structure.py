@@ -19,7 +19,7 @@ GRAPH: dict[str, dict[str, Any]] = {
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 ENTRIES = {f"stages.{path.stem}" for path in PACKAGE.glob("*.py")} - {"stages.__init__", "stages.__main__"}
-PLAYING = {"rollouts", "teacher", "evaluate", "evaluate_hinted", "evaluate_students"}
+PLAYING = {"rollouts", "teacher", "evaluate", "evaluate_hinted", "evaluate_students", "evaluate_aided"}
 RERUNS = {
     "core": set(),
     "cluster": set(),
@@ -96,7 +96,7 @@ def test_the_picture_of_the_graph_is_dvcs_own() -> None:
 
 
 def test_the_root_of_the_package_holds_the_stages_and_nothing_else() -> None:
-    assert {name.removeprefix("stages.") for name in ENTRIES} | {"evaluate_hinted", "evaluate_students"} == set(GRAPH)
+    assert {name.removeprefix("stages.") for name in ENTRIES} | PLAYING == set(GRAPH)
 
 
 def test_only_track_imports_mlflow() -> None:
@@ -191,7 +191,7 @@ def test_a_stage_reads_only_the_settings_it_depends_on(stage: str) -> None:
         listed |= {"panels"} if dep == "data/panels" else set()
         for file, sections in PINNED_SETTINGS.items():
             listed |= sections if dep.endswith(("${item.cell}", file)) and "data/cells" in dep else set()
-    hints_k = {"hints"} if stage in ("rollouts", "evaluate", "evaluate_students") else set()  # of systems without hints
+    hints_k = {"hints"} if stage in ("rollouts", "evaluate") else set()  # of systems without hints
     assert read - listed - hints_k == set()
 
 

@@ -315,10 +315,11 @@ def measured_rate() -> float | None:
 
 
 def episodes(settings: Settings, cell: Cell) -> int:
-    """How many episodes a cell plays: the train panel twice, every measured panel once a system."""
-    systems = 1 + len(settings.axes.retrieval) + len(settings.axes.arm) * len(settings.axes.seed)
+    """How many episodes a cell plays: the train panel by itself and with each teacher, every measured panel once a system."""
+    axes = settings.axes
+    systems = 1 + len(axes.retrieval) + (len(axes.arm) + len(axes.aided)) * len(axes.seed)
     measured = sum(settings.size(cell.env, panel) for panel in settings.measured(cell.env))
-    return 2 * settings.size(cell.env, "train") + systems * measured
+    return (1 + len(axes.teacher)) * settings.size(cell.env, "train") + systems * measured
 
 
 def tokens_per_episode(settings: Settings, cell: Cell) -> tuple[float, float, str]:

@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.text import Text
 
 from stages.core import plugins
+from stages.core.arms import SYSTEMS
 from stages.core.params import Cell, Settings, load
 from stages.core.process import Fault
 from stages.core.records import Part
@@ -56,9 +57,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--panel", default="dev", help="train, dev, test or test_seen (default: dev)")
     parser.add_argument("--task", default="0", help="place in the panel, from 0, or a task id (default: 0)")
     parser.add_argument("--hints", action="store_true", help="show the hints that the system rag would be shown")
-    parser.add_argument(
-        "--system", help="who plays instead of you: base, rag, constant, random, sft or distilled", metavar="NAME"
-    )
+    parser.add_argument("--system", help=f"who plays instead of you: one of {', '.join(SYSTEMS)}", metavar="NAME")
     parser.add_argument(
         "--model", metavar="models:/NAME@champion", help="a registered student plays, from MLflow's registry"
     )
@@ -136,7 +135,9 @@ def _registered(args: argparse.Namespace, folder: Path) -> tuple[Cell, System]:
         raise PlayError(
             f"{args.model} adapts {student.base}, and data/base/model is {model_id(None)}; check out the study that it is of"
         )
-    return Cell(f"{student.env}_{student.agent}"), System(student.arm, adapter=student.folder, seed=student.seed)
+    return Cell(f"{student.env}_{student.agent}"), System(
+        student.arm, SYSTEMS[student.arm].retrieval, student.folder, student.seed
+    )
 
 
 def play(console: Console, env: Environment, task: Task, retriever: Retriever | None = None, agent: str = "") -> None:
@@ -232,7 +233,7 @@ def _on_site(args: argparse.Namespace, env: str) -> tuple[Task, Callable[[], Env
         raise PlayError(str(error)) from error
     session = f"fixed_{args.task}"
     goal, category = shop.instruction(session), "unknown"
-    if args.hints or args.system == "rag":
+    if args.hints or (args.system and SYSTEMS[args.system].retrieval in ("rag", "rag_wrong")):
         tasks, _ = load_panel(DATA / "panels" / env, args.panel)
         known = [task.category for task in tasks if task.goal == goal]
         if not known:

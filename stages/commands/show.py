@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.text import Text
 
 from stages.core import plugins
+from stages.core.arms import SYSTEMS
 from stages.core.documents import read_document
 from stages.core.process import Fault
 from stages.core.records import BankEntry, Episode, Hint
@@ -28,7 +29,7 @@ from stages.viewing.pages import show_one, show_two
 from stages.viewing.terminal import Row, labelled, open_console, say
 
 METRICS = Path("metrics")
-_RESULT = "{:<12} {:<9} {:<10} {:>7} {:>7} {:>9} {:>18}"
+_RESULT = "{:<12} {:<9} {:<16} {:>7} {:>7} {:>9} {:>18}"
 NARROW = 100  # columns: below, two episodes come one after the other
 _WIDTHS = {
     **{"episode_id": 16, "env": 8, "agent": 8, "system": 9, "seed": 4, "panel": 6, "task_id": 30},
@@ -51,7 +52,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("ids", nargs="*", metavar="EPISODE_ID", help="an episode's id, or its beginning; two at most")
     parser.add_argument("--env", choices=plugins.names("envs"))
     parser.add_argument("--agent", choices=plugins.names("agents"))
-    parser.add_argument("--system", metavar="NAME", help="base, rag, constant, random, sft or distilled")
+    parser.add_argument("--system", metavar="NAME", help=f"one of {', '.join(SYSTEMS)}")
     parser.add_argument("--seed", type=int, help="the student's training seed")
     parser.add_argument("--panel", help="train, dev or test")
     parser.add_argument("--task", help="place in the panel, from 0, or a task id")

@@ -16,30 +16,33 @@ import yaml
 from pydantic import AfterValidator, Field, ValidationError, create_model, model_validator
 
 from stages.core import plugins
+from stages.core.arms import ARMS, Retrieval, teachers
 from stages.core.plugins import PluginError
 from stages.core.process import Fault
 from stages.core.sections import (
     AgentSettings,
     Count,
+    Evaluate,
+    Lessons,
     Llm,
     Model,
     Panels,
     Positive,
+    Runner,
     Section,
     Server,
+    Share,
+    Stats,
     Students,
+    Track,
     Training,
     settings_of,
 )
 
 PARAMS = Path("params.yaml")
 
-Arm = Literal["sft", "distilled"]
-Retrieval = Literal["rag", "constant", "random"]
 Way = Literal["rank", "bm25", "dense", "llm"]
 Scope = Literal["category", "bank"]
-
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class SettingsError(Fault, ValueError):
@@ -76,17 +79,45 @@ def _writer(name: str) -> str:
     return name
 
 
+def _arm(name: str) -> str:
+    if name not in ARMS:
+        raise ValueError(f"Input should be one of {', '.join(map(repr, ARMS))}")
+    return name
+
+
+ArmName = Annotated[str, AfterValidator(_arm)]
+
+
 class Axes(Section):
+    """DVC's matrices. `teacher` are the ways in which the arms' teachers choose hints, `aided` the arms whose students are measured with hints too."""
+
     cell: Annotated[list[CellName], Field(min_length=1)]
-    arm: Annotated[list[Arm], Field(min_length=1)]
+    arm: Annotated[list[ArmName], Field(min_length=1)]
     seed: Annotated[list[Count], Field(min_length=1)]
+    teacher: list[Retrieval]
     retrieval: Annotated[list[Retrieval], Field(min_length=1)]
+    aided: list[ArmName]
 
     @model_validator(mode="after")
     def _distinct(self) -> Axes:
         for name, values in self:
             if len(set(values)) != len(values):
                 raise ValueError(f"axis {name!r} names a value twice: {values}")
+        return self
+
+    @model_validator(mode="after")
+    def _taught(self) -> Axes:
+        needed = teachers(self.arm)
+        if set(needed) != set(self.teacher):
+            raise ValueError(
+                f"teacher is [{', '.join(self.teacher)}], and the arms {', '.join(self.arm)} need [{', '.join(needed)}]: "
+                "set it to that (rag always, as the funnel counts it)"
+            )
+        for arm in self.aided:
+            if arm not in self.arm:
+                raise ValueError(f"aided names {arm!r}, and no student of it is trained: add it to axes.arm")
+            if ARMS[arm].hinted:
+                raise ValueError(f"aided names {arm!r}, whose students are shown hints anyway: take it out")
         return self
 
     @property
@@ -152,19 +183,6 @@ class Engine(Section):
         return self
 
 
-class Ray(Section):
-    workers: Positive
-
-
-class Runner(Section):
-    """`executor` says where episodes are played: in the stage's own process, or by `ray.workers` actors of a Ray cluster."""
-
-    max_turns: dict[str, Positive]
-    max_repeats: Annotated[int, Field(ge=2)]
-    executor: Literal["local", "ray"]
-    ray: Ray
-
-
 class Launch(Section):
     """How the students' training is started: `processes` processes under `accelerate launch`, whose own settings (those of its config file,
     for FSDP or DeepSpeed) stand in `accelerate`."""
@@ -194,29 +212,6 @@ class Hints(Section):
     def probing(self) -> int:
         """Environment steps that a probe may take; 0 where none is made."""
         return self.probe_steps if "probe" in self.evidence else 0
-
-
-class Lessons(Section):
-    """`shared_goals` says what becomes of lessons whose task asks for what a measured one asks for (`EnvSpec.asks`)."""
-
-    max_refused: dict[str, Count]
-    ngram: Annotated[int, Field(ge=2)]
-    shared_goals: Literal["drop", "keep"]
-
-
-class Evaluate(Section):
-    panels: Annotated[list[str], Field(min_length=1)]
-
-
-class Stats(Section):
-    bootstrap: Annotated[int, Field(ge=100)]
-    seed: Count
-
-
-class Track(Section):
-    """`traces` is how many episodes of a system become MLflow traces."""
-
-    traces: Count
 
 
 class Settings(Section):
@@ -275,6 +270,15 @@ class Settings(Section):
             if cell.env in self.panels.envs and not self.panels[cell.env].size("warmup"):
                 raise ValueError(
                     f"warmup.enabled needs warm-up tasks of {cell.env}: give panels.{cell.env} some, or set warmup.enabled to false"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _oracles(self) -> Settings:
+        for env in self.axes.envs if "oracle" in self.axes.retrieval else ():
+            if plugins.environment(env).oracle is None:
+                raise ValueError(
+                    f"axes.retrieval names oracle, and {env} has no hints written by hand: write some (EnvSpec.oracle), or take it out"
                 )
         return self
 

@@ -96,8 +96,10 @@ def check_environment(name: str) -> None:
             )
         if reference:
             resolve(reference)
-    if spec.examples and f"/envs/{name}/" not in spec.examples.as_posix():
-        raise PluginError(f"{name}: examples is {spec.examples}, expected a file below stages/envs/{name}")
+    for part in ("examples", "oracle"):
+        path = getattr(spec, part)
+        if path and f"/envs/{name}/" not in path.as_posix():
+            raise PluginError(f"{name}: {part} is {path}, expected a file below stages/envs/{name}")
     made = resolve(spec.environment)
     missing = [method for method in ("reset", "step") if not callable(getattr(made, method, None))]
     if missing:

@@ -237,7 +237,8 @@ class Opening:
 @dataclass(frozen=True)
 class BankEntry:
     """Near-identical hints of a category, merged: `text` is the most frequent wording, `rank` starts at 1. `origin` is `curated` where a person
-    added or rewrote it (an added one stands for no hint: `count` is 0), else `written`."""
+    added or rewrote it (an added one stands for no hint: `count` is 0), `oracle` where it is of no bank that hints were written for
+    (`stages.retrieval.oracle`), else `written`."""
 
     schema_version: int
     entry_id: str
@@ -259,8 +260,9 @@ class BankEntry:
 
 @dataclass(frozen=True)
 class Lesson:
-    """One training example: an episode's conversation without hints. `hint_ids` are the bank entries taken out of it; `hinted` is the same conversation
-    with the task's hints, where these are distilled on the agent's own replies (arm `on_policy`), else empty."""
+    """One training example: an episode's conversation without hints. `hint_ids` are the bank entries taken out of it, or that stand in it (arm
+    `hinted`); `hinted` is the same conversation with the task's hints, where these are distilled on the agent's own replies (arm `on_policy`),
+    else empty."""
 
     schema_version: int
     lesson_id: str

@@ -1,4 +1,5 @@
-"""What sections of params.yaml are made of: the one that every environment describes itself, those of the agents, of servers and of training."""
+"""What sections of params.yaml are made of: the one that every environment describes itself, those of agents, servers, lessons, training, play and
+metrics."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from stages.core.process import Fault
 
 Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
 Level = Literal["ok", "note", "fault"]
 
@@ -95,6 +97,21 @@ class Llm(Connection):
         return self
 
 
+class Lessons(Section):
+    """`shared_goals` says what becomes of lessons whose task asks for what a measured one asks for (`EnvSpec.asks`).
+
+    `known` sets how many of the base agent's own successes at skills that it knows are mixed into a teacher's lessons, as a share of these;
+    `match` cuts all arms to the smallest one's number of lessons or of trained tokens. `seed` draws what is mixed in, and what is cut.
+    """
+
+    max_refused: dict[str, Count]
+    ngram: Annotated[int, Field(ge=2)]
+    shared_goals: Literal["drop", "keep"]
+    known: Share
+    match: Literal["lessons", "tokens"] | None
+    seed: Count
+
+
 class Lora(Section):
     r: Annotated[int, Field(gt=0, le=512)]  # vLLM has room for no more
     alpha: Positive
@@ -142,6 +159,34 @@ class Students(Training):
     def distilling(self) -> Training:
         """The recipe of the arm `on_policy`."""
         return self.model_copy(update={"epochs": self.on_policy.epochs, "learning_rate": self.on_policy.learning_rate})
+
+
+class Ray(Section):
+    workers: Positive
+
+
+class Runner(Section):
+    """`executor` says where episodes are played: in the stage's own process, or by `ray.workers` actors of a Ray cluster."""
+
+    max_turns: dict[str, Positive]
+    max_repeats: Annotated[int, Field(ge=2)]
+    executor: Literal["local", "ray"]
+    ray: Ray
+
+
+class Evaluate(Section):
+    panels: Annotated[list[str], Field(min_length=1)]
+
+
+class Stats(Section):
+    bootstrap: Annotated[int, Field(ge=100)]
+    seed: Count
+
+
+class Track(Section):
+    """`traces` is how many episodes of a system become MLflow traces."""
+
+    traces: Count
 
 
 class PanelSettings(Section):

@@ -37,7 +37,7 @@ class EnvSpec:
     `categories` are those that a panel's tasks may have (empty: any), `skills` what `warmup.withheld` may name. `same_goal` are the keys of
     `Task.spec` by which two tasks ask for the same; where a task gives another away in more ways than one, `alike` names them, each with such
     keys. `graded` rewards have values between 0 and 1, and are compared as a score. `examples`
-    is the file of worked examples.
+    is the file of worked examples, `oracle` one of hints written by hand, by category (`stages.retrieval.oracle`).
     """
 
     name: str
@@ -55,6 +55,7 @@ class EnvSpec:
     demonstrations: str = ""
     hint_rules: str = "stages.hinting.general:RULES"
     examples: Path | None = None
+    oracle: Path | None = None
 
     def asks(self, spec: Mapping[str, object]) -> dict[str, str]:
         """What a task with this spec asks for, by the ways in which tasks may be alike: equal in one of them, two tasks share that."""

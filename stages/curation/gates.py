@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from stages.core.arms import Arm
 from stages.core.process import Fault
 from stages.core.records import Episode, Lesson, Message
 from stages.curation.leaks import overlap, quoted
@@ -133,9 +134,29 @@ def only_replies_trained(item: Item, evidence: Evidence) -> bool:
     return [evidence.decode(run) for run in runs] == [message.content for message in item.replies if message.train]
 
 
+def hints_there(item: Item, evidence: Evidence) -> bool:
+    """The instructions hold every hint that the lesson names by its id: of an on-policy lesson those of its second conversation."""
+    first, *_ = item.lesson.hinted or item.lesson.messages
+    there = len(item.lesson.hint_ids) == len(item.episode.hints)
+    return there and all(hint in first.content for hint in item.episode.hints)
+
+
+def same_replies(item: Item, evidence: Evidence) -> bool:
+    """With hints and without, the same is said after the opening, and the same tokens carry loss."""
+    said = item.lesson.messages[2:]
+    hinted = evidence.encode(item.lesson.hinted) if item.lesson.hinted else []
+    return item.lesson.hinted[-len(said) :] == said and list(map(_trained, hinted)) == list(
+        map(_trained, item.examples)
+    )
+
+
+def _trained(example: Encoded) -> list[int]:
+    return [label for label in example.labels if label != IGNORED]
+
+
+LEAKS: tuple[Gate, ...] = (no_hint_text, no_hint_ngrams)
 GATES: tuple[Gate, ...] = (
-    no_hint_text,
-    no_hint_ngrams,
+    *LEAKS,
     no_measured_task,
     no_measured_goal,
     whole_opening,
@@ -145,10 +166,17 @@ GATES: tuple[Gate, ...] = (
 )
 
 
-def check(lessons: Sequence[Lesson], evidence: Evidence) -> dict[str, dict[str, int]]:
+def gates_of(arm: Arm) -> tuple[Gate, ...]:
+    """The gates that an arm's lessons must pass. Where hints stay in the lessons they are no leak."""
+    if arm.hinted:
+        return (hints_there, *(gate for gate in GATES if gate not in LEAKS))
+    return (*GATES, hints_there, same_replies) if arm.learning == "on_policy" else GATES
+
+
+def check(lessons: Sequence[Lesson], evidence: Evidence, gates: Sequence[Gate] = GATES) -> dict[str, dict[str, int]]:
     """How many lessons each gate checked and failed: 0 of all but the waived ones. Raises `GateError` that names every row that failed."""
     items = [_item(lesson, evidence) for lesson in lessons]
-    failed = {gate.__name__: [item.lesson.lesson_id for item in items if not gate(item, evidence)] for gate in GATES}
+    failed = {gate.__name__: [item.lesson.lesson_id for item in items if not gate(item, evidence)] for gate in gates}
     faults = [
         f"  {name}: {len(rows)} of {len(items)}: {', '.join(rows)}"
         for name, rows in failed.items()

@@ -137,6 +137,12 @@ def notes(cell: CellReport) -> list[str]:
     else:
         said.append("Hints are chosen by the task's own category (oracle), as in the paper.")
     said += _shared(cell.funnel) if cell.funnel else []
+    if cell.funnel and cell.funnel.matched:
+        said.append(
+            f"The lessons of all arms were cut to the smallest arm's {words.MATCHED[cell.funnel.matched]} (lessons.match)."
+        )
+    if cell.rows_of("oracle"):
+        said.append("The hints of oracle were written by hand, knowing the rules of the environment: an upper bound.")
     shots = max(row.shots for row in cell.systems)
     if shots:
         said.append(f"Worked examples in every prompt but the students': {shots}.")

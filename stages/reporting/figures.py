@@ -1,7 +1,7 @@
 """The report's figures as SVG text.
 
 The same rows give the same bytes: ids come from a fixed salt, no dates are written, text stays text. Systems differ by
-colour (Okabe and Ito's, told apart by colour-blind readers) and by marker, training seeds by how markers are filled. Ink and paper are placeholder colours,
+colour (Okabe and Ito's first, told apart by colour-blind readers) and by marker, training seeds by how markers are filled. Ink and paper are placeholder colours,
 which `inline` hands to the page's style sheet, so that figures follow a light or dark page, and `standalone` makes
 definite.
 """
@@ -17,6 +17,7 @@ from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from stages.core.arms import SYSTEMS
 from stages.core.text import visible
 from stages.reporting import words
 from stages.reporting.cells import CellReport
@@ -30,10 +31,20 @@ COLOURS = {
     "rag": "#d55e00",
     "constant": "#cc79a7",
     "random": "#56b4e9",
+    "rag_wrong": "#882255",
+    "oracle": "#b59f00",
     "sft": "#0072b2",
     "distilled": "#009e73",
+    "distilled_random": "#44aa99",
+    "on_policy": "#e69f00",
+    "hinted": "#994f00",
 }
-MARKERS = {"base": "o", "rag": "s", "constant": "v", "random": "^", "sft": "D", "distilled": "P"}
+"""By system; a student that is shown hints has the colour of its arm."""
+MARKERS = {
+    **{"base": "o", "rag": "s", "constant": "v", "random": "^", "rag_wrong": "<", "oracle": "*"},
+    **{"sft": "D", "distilled": "P", "distilled_random": "X", "on_policy": "h", "hinted": "d"},
+}
+AIDED = ">"  # the marker of students that are shown hints, though they were taught to do without
 FILLS = ("full", "none", "left", "right", "top", "bottom")  # of the first training seed, the second, ...
 LINES = ("-", "--", ":", "-.")  # the same of curves
 STYLE: dict[str, Any] = {
@@ -219,7 +230,11 @@ def _percent_axis(axes: Axes, title: str) -> None:
 
 
 def _colour(row: SystemRow) -> str:
-    return COLOURS.get(row.system, INK)
+    return _colour_of(row.system)
+
+
+def _colour_of(system: str) -> str:
+    return COLOURS.get(system) or COLOURS.get(SYSTEMS[system].arm if system in SYSTEMS else "", INK)
 
 
 def _look(cell: CellReport, row: SystemRow) -> dict[str, Any]:
@@ -229,8 +244,8 @@ def _look(cell: CellReport, row: SystemRow) -> dict[str, Any]:
 
 def _marked(system: str, rank: int) -> dict[str, Any]:
     """Of a marker: `rank` is the seed's among those of the system, from 0."""
-    colour, fill = COLOURS.get(system, INK), FILLS[rank % len(FILLS)]
-    return {"marker": MARKERS.get(system, "o"), "color": colour, "fillstyle": fill, "linestyle": "none"}
+    colour, fill = _colour_of(system), FILLS[rank % len(FILLS)]
+    return {"marker": MARKERS.get(system, AIDED), "color": colour, "fillstyle": fill, "linestyle": "none"}
 
 
 def _svg(figure: Figure) -> str:

@@ -17,7 +17,7 @@ from stages.reporting.cells import CellReport, notes, warning
 from stages.reporting.episodes import Column, episode_set, packed
 from stages.reporting.figures import COLOURS, figures, inline, standalone
 from stages.reporting.paper import beside
-from stages.reporting.provenance import top_hints, way_back
+from stages.reporting.provenance import teacher_column, top_hints, way_back
 from stages.reporting.recorded import Recorded
 from stages.reporting.verdict import verdict
 from stages.stats.systems import SystemRow, label
@@ -30,7 +30,14 @@ SHOWN_FIRST = (
     "distilled",
     "teacher",
 )  # columns of the browser, as long as a reader chooses no others
-PRESETS = (("rag", "base"), ("distilled", "sft"), ("distilled", "base"), ("rag", "distilled"), ("teacher", "base"))
+PRESETS = (
+    ("rag", "base"),
+    ("distilled", "sft"),
+    ("distilled", "base"),
+    ("rag", "distilled"),
+    ("distilled", "distilled_random"),
+    ("teacher", "base"),
+)
 """Who solves what who else fails: what most want to look at first."""
 
 
@@ -174,7 +181,7 @@ def episode_sets(cell: CellReport, recorded: Recorded) -> dict[str, dict[str, An
     if recorded.rollouts:
         plays = [
             Column("base", words.SYSTEMS["base"], recorded.rollouts),
-            Column("teacher", "teacher, with hints", recorded.teacher),
+            *(Column(teacher_column(way), words.TEACHERS[way], played) for way, played in recorded.teachers.items()),
         ]
         train = episode_set(plays, first.withheld, recorded.bank)
         students = [name for name in recorded.runs if name in recorded.curves]

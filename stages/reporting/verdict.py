@@ -12,7 +12,18 @@ from stages.reporting.tables import Table
 from stages.stats.contrasts import PRIMARY, ContrastRow, primary_metric
 from stages.stats.systems import STUDENTS
 
-CONTROLS = (("rag", "random"), ("rag", "constant"), ("sft", "base"))
+CONTROLS = (
+    ("distilled", "distilled_random"),
+    ("on_policy", "distilled"),
+    ("on_policy", "base"),
+    ("hinted", "rag"),
+    ("distilled_rag", "distilled"),
+    ("rag", "random"),
+    ("rag", "constant"),
+    ("rag", "rag_wrong"),
+    ("oracle", "rag"),
+    ("sft", "base"),
+)
 SIGNS = {"yes": "✓", "partly": "◐", "open": "○", "no": "✗"}
 
 

@@ -16,9 +16,21 @@ SYSTEMS = {
     "rag": "with hints (rag)",
     "constant": "constant hints",
     "random": "random hints",
+    "rag_wrong": "hints of other categories",
+    "oracle": "hand-written hints (oracle)",
     "sft": "own successes (sft)",
     "distilled": "distilled",
+    "distilled_random": "distilled, random hints",
+    "on_policy": "on-policy distilled",
+    "hinted": "taught and played with hints",
+    "sft_rag": "sft, with hints",
+    "distilled_rag": "distilled, with hints",
+    "distilled_random_rag": "distilled random, with hints",
+    "on_policy_rag": "on-policy, with hints",
 }
+"""Systems by their names, in the report's order."""
+TEACHERS = {"rag": "teacher, with hints", "random": "teacher, with random hints"}
+MATCHED = {"lessons": "number of lessons", "tokens": "number of trained tokens"}
 STRENGTHS = {
     "full": "never shown in the warm-up",
     "hinted_only": "shown in the warm-up only together with their hint, which is weaker evidence",

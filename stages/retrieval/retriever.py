@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, get_args
 
-from stages.core.params import Cell, Hints, Retrieval, Scope, Way
+from stages.core.arms import Retrieval
+from stages.core.params import Cell, Hints, Scope, Way
 from stages.core.records import BankEntry, Message, Opening, read
 from stages.retrieval import choosing
+from stages.retrieval.oracle import ANY, read_oracle
 from stages.retrieval.scoring import WAYS, check_installed, fit
 
 DATA = Path("data")
@@ -61,7 +63,9 @@ class Retriever:
     whose texts fit the goal better than they fit train goals on average, the best first, then those that fit the first observation so, then the
     others by rank; `llm`: those that the agent's own model picks, up to k.
     `constant` and `random` are its controls: the same k for every task (the most frequent over all categories), and k different ones from
-    the whole bank, drawn by `seed` and task id. Every other system is shown none.
+    the whole bank, drawn by `seed` and task id. `rag_wrong` is shown what `rag` is in categories other than the task's: by rank, those of one rank
+    in an order drawn by `seed` and task id, and no text that the task's own category has. `oracle` is `rag` by rank on a bank written by hand.
+    Every other system is shown none.
     """
 
     def __init__(
@@ -96,6 +100,10 @@ class Retriever:
             return _shown(self._most_frequent()[: self._k])
         if self._system == "random":
             return _shown(self._drawn(start.task_id)[: self._k])
+        if self._system == "rag_wrong":
+            return _shown(self._foreign(start.category, start.task_id)[: self._k])
+        if self._system == "oracle":
+            return _shown([*self._own(start.category), *self._own(ANY)][: self._k])
         pool = self._pool(start.category) if self._system == "rag" else []
         if self._way == "llm" and len(pool) > self._k:
             return self._question(start, pool)
@@ -105,15 +113,23 @@ class Retriever:
         """Where the bank has fewer hints than a task is to be shown, a line each; `categories` counts the tasks by the category to choose by."""
         if self._system not in HINTED:
             return []
-        if self._system != "rag" or self._scope == "bank" or not self.bank:
+        whole = self._system in ("constant", "random") or (self._system == "rag" and self._scope == "bank")
+        if whole or not self.bank:
             there = len({entry.text for entry in self.bank})
             return [f"the bank has {there or 'no'} hints, and hints.k asks for {self._k}"] if there < self._k else []
-        has = Counter(entry.category for entry in self.bank)
+        has = {category: self._number(category) for category in categories}
+        where = "outside category" if self._system == "rag_wrong" else "in category"
         return [
-            f"category {category} has {has[category] or 'no'} hints, and hints.k asks for {self._k}: {tasks} tasks are shown fewer"
+            f"{where} {category} are {has[category] or 'no'} hints, and hints.k asks for {self._k}: {tasks} tasks are shown fewer"
             for category, tasks in sorted(categories.items())
             if has[category] < self._k
         ]
+
+    def _number(self, category: str) -> int:
+        """How many hints there are for the tasks of a category."""
+        if self._system == "rag_wrong":
+            return len(self._foreign(category, ""))
+        return len(self._own(category)) + (len(self._own(ANY)) if self._system == "oracle" else 0)
 
     def _question(self, start: Start, pool: Sequence[BankEntry]) -> Question:
         def chosen(reply: str, tokens: int, fault: str) -> Retrieved:
@@ -134,7 +150,7 @@ class Retriever:
     def _pool(self, category: str) -> list[BankEntry]:
         """The entries to choose from, by rank. Over the whole bank a text that stands in several categories is one, goes by its best rank, and is
         the category's own entry where that has one."""
-        own = sorted((entry for entry in self.bank if entry.category == category), key=lambda entry: entry.rank)
+        own = self._own(category)
         if self._scope == "category":
             return own
         ranks: dict[str, int] = {}
@@ -142,6 +158,18 @@ class Retriever:
             ranks.setdefault(entry.text, entry.rank)
         by_text = {entry.text: entry for entry in [*reversed(self._most_frequent()), *own]}
         return sorted(by_text.values(), key=lambda entry: ranks[entry.text])
+
+    def _own(self, category: str) -> list[BankEntry]:
+        return sorted((entry for entry in self.bank if entry.category == category), key=lambda entry: entry.rank)
+
+    def _foreign(self, category: str, task_id: str) -> list[BankEntry]:
+        """The other categories' entries by rank, each text once, without those that the category has too."""
+        own = {entry.text for entry in self._own(category)}
+        others = [entry for entry in self._shuffled(f"{self._seed}|wrong|{task_id}") if entry.category != category]
+        different: dict[str, BankEntry] = {}
+        for entry in sorted(others, key=lambda entry: entry.rank):
+            different.setdefault(entry.text, entry)
+        return [entry for text, entry in different.items() if text not in own]
 
     def _most_frequent(self) -> list[BankEntry]:
         """Different texts, the most frequent first. A text that stands in several categories counts with all of them, and goes by its most
@@ -153,18 +181,26 @@ class Retriever:
         return [min(by_text[text], key=lambda e: (-e.count, e.entry_id)) for text in texts]
 
     def _drawn(self, task_id: str) -> list[BankEntry]:
-        entries = sorted(self.bank, key=lambda entry: entry.entry_id)
-        random.Random(f"{self._seed}|{task_id}").shuffle(entries)
         different: dict[str, BankEntry] = {}
-        for entry in entries:  # a text that stands in several categories is shown once
+        for entry in self._shuffled(
+            f"{self._seed}|{task_id}"
+        ):  # a text that stands in several categories is shown once
             different.setdefault(entry.text, entry)
         return list(different.values())
 
+    def _shuffled(self, seed: str) -> list[BankEntry]:
+        entries = sorted(self.bank, key=lambda entry: entry.entry_id)
+        random.Random(seed).shuffle(entries)
+        return entries
+
 
 def open_retriever(system: str, cell: Cell, hints: Hints, seed: int) -> Retriever:
-    """What chooses a system's hints in a cell, with the cell's bank. Raises `RecordError` where that is missing, `RetrievalFault` as `Retriever`."""
+    """What chooses a system's hints in a cell, with the cell's bank. Raises `RecordError` or `OracleError` where that is missing, `RetrievalFault` as
+    `Retriever`."""
     if system not in HINTED:
         return Retriever(system, [], hints.k, seed)
+    if system == "oracle":
+        return Retriever(system, read_oracle(cell), hints.k, seed)
     folder = DATA / "hints" / cell
     bank = read(folder / "bank.parquet", BankEntry)
     compared = system == "rag" and hints.retrieval in WAYS

@@ -43,7 +43,7 @@ class StudyError(Fault, RuntimeError):
 
 @dataclass(frozen=True)
 class System:
-    """What plays. `retrieval` is the way hints are chosen (`rag`, `constant`, `random`) or "" for none; `adapter` a student's
+    """What plays. `retrieval` is the way hints are chosen (`stages.core.arms`) or "" for none; `adapter` a student's
     folder; `name` and `seed` stand in the records."""
 
     name: str
@@ -140,7 +140,8 @@ class Runner:
         with replacing(folder) as fresh:
             for name, episodes in tables.items():
                 write(fresh / f"{name}.parquet", Episode, episodes)
-        with atomic(TIMING / f"{stage}_{folder.name}.json") as temporary:
+        name = "_".join((stage, *folder.relative_to(DATA).parts[1:]))
+        with atomic(TIMING / f"{name}.json") as temporary:
             temporary.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
         for journal in self._journals:
             journal.discard()
@@ -193,9 +194,10 @@ def _run_facts(episodes: list[Episode], resumed: int, seconds: float) -> dict[st
 
 
 def play_train(cell: str, stage: str, system: System) -> str:
-    """A system plays a cell's train panel -> data/<stage>/<cell>/episodes.parquet; returns what came of it, in a line."""
+    """A system plays a cell's train panel -> data/<stage>/<cell>/episodes.parquet, or with hints data/<stage>/<cell>/<retrieval>/episodes.parquet;
+    returns what came of it, in a line."""
     settings = load()
     runner = Runner(settings, settings.cell(cell), system)
     runs, facts = runner.play("train")
-    runner.write(DATA / stage / cell, stage, {"episodes": runs["train"]}, facts)
+    runner.write(DATA / stage / cell / system.retrieval, stage, {"episodes": runs["train"]}, facts)
     return f"{cell}: {facts['successes']} of {facts['episodes']} tasks solved in {facts['seconds']} s"

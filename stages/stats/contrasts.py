@@ -32,6 +32,18 @@ PAIRS = (
     ("rag", "constant"),
     ("rag", "random"),
     ("sft", "base"),
+    ("distilled", "distilled_random"),
+    ("distilled_random", "sft"),
+    ("distilled_random", "base"),
+    ("on_policy", "distilled"),
+    ("on_policy", "sft"),
+    ("on_policy", "base"),
+    ("hinted", "distilled"),
+    ("hinted", "rag"),
+    ("rag", "rag_wrong"),
+    ("oracle", "rag"),
+    ("distilled_rag", "distilled"),
+    ("distilled_rag", "rag"),
 )
 
 Sides = Sequence[tuple[Sequence[Episode], Sequence[Episode]]]  # a pair of runs a training seed

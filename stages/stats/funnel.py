@@ -30,7 +30,8 @@ class FunnelRow:
     entry), and how many of these succeeded; an episode is shown several rules, so the columns do not add up. `lessons`,
     `lesson_tokens`, `trained_tokens`, `gates` and `dropped` are by arm. `tokens` are billed totals over all episodes of
     the two plays, and `write` what a model wrote the hints with (`dollars`: its price, 0 without one); `student_epochs` is how often
-    training passes over the lesson tokens. `max_turns`, `k`, `overlaps` and `left_out` are the study's.
+    training passes over the lesson tokens. `max_turns`, `k`, `overlaps` and `left_out` are the study's. `matched` says in what all arms were cut to the
+    smallest one: `lessons`, `tokens` (trained ones), or empty where they were not; `teacher` is the one with the task's own hints (rag).
     """
 
     env: str
@@ -65,6 +66,7 @@ class FunnelRow:
     k: int
     overlaps: list[Overlap]
     left_out: dict[str, int]
+    matched: str = ""
 
 
 def funnel_row(
@@ -77,6 +79,7 @@ def funnel_row(
     arms: Mapping[str, LessonSet],
     study: Study,
     student_epochs: int,
+    matched: str = "",
 ) -> FunnelRow:
     """Count the way from failures to lessons.
 
@@ -124,6 +127,7 @@ def funnel_row(
         k=study.k,
         overlaps=list(study.overlaps),
         left_out=dict(study.left_out),
+        matched=matched,
     )
 
 

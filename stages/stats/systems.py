@@ -7,12 +7,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypedDict
 
+from stages.core import arms
 from stages.core.process import Fault
 from stages.core.records import Episode
 from stages.stats.intervals import wilson
 
-STUDENTS = ("sft", "distilled")
-UNHINTED = ("base", "sft")  # what draws on no bank
+STUDENTS = arms.STUDENTS
+UNHINTED = (
+    "base",
+    "oracle",
+    *(name for name, arm in arms.ARMS.items() if arm.teacher is None),
+)  # what no written bank is behind
 
 
 class ComparisonError(Fault, ValueError):

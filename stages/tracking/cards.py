@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from stages.core.arms import ARMS
 from stages.reporting.words import fraction
 from stages.tracking.runs import result
 from stages.tracking.study import Contender
@@ -11,13 +12,16 @@ from stages.tracking.study import Contender
 _TAUGHT = {
     "sft": "successes of the base agent, played without hints",
     "distilled": "successes of the hinted agent, with every hint removed",
+    "distilled_random": "successes of the agent with random hints, with every hint removed",
+    "on_policy": "the base agent's own replies, to choose each token as it would with hints",
+    "hinted": "successes of the hinted agent, with its hints",
 }
 
 
 def family(student: Contender) -> str:
     """What all versions of a registered model have in common."""
     return (
-        f"LoRA students of {student.cell}, taught {_TAUGHT[student.system]}. They play without hints. `champion` is the version with the "
+        f"LoRA students of {student.cell}, taught {_TAUGHT[student.system]}. They play {_how(student)} hints. `champion` is the version with the "
         "best figure on the dev panel; test figures move no alias."
     )
 
@@ -45,7 +49,7 @@ def model_card(student: Contender, address: str) -> str:
     lines = [_line(panel, found, graded) for panel, found in student.rows.items()]
     table = "\n".join("| " + " | ".join(cells) + " |" for cells in (header, ["---"] * len(header), *lines))
     return f"""\
-A LoRA adapter for {student.cell}, seed {student.seed}, of the base model `{base}`. Taught on {_TAUGHT[student.system]}. It plays without hints.
+A LoRA adapter for {student.cell}, seed {student.seed}, of the base model `{base}`. Taught on {_TAUGHT[student.system]}. It plays {_how(student)} hints.
 
 {table}
 
@@ -60,6 +64,10 @@ model = PeftModel.from_pretrained(model, mlflow.artifacts.download_artifacts("{a
 
 `python -m stages play --model {address}` plays it. Under its folder's name, {student.name}, it stands in `data/students`.
 """
+
+
+def _how(student: Contender) -> str:
+    return "with" if ARMS[student.system].hinted else "without"
 
 
 def _line(panel: str, row: dict[str, Any], graded: bool) -> list[str]:

@@ -97,7 +97,7 @@ def create_system(store: Store, key: str, contender: Contender, lock: Lockfile, 
         STUDIES: f"|{study}|",
         "cell": contender.cell,
         "system": contender.system,
-        "seed": str(contender.seed) if contender.is_student else "",
+        "seed": str(contender.seed) if contender.is_seeded else "",
         "panel": f"{row['panel']}, {row['n']} tasks",
         "result": result(row),
         "score": "" if row.get("score") is None else f"{row['score']:.1f}",
@@ -158,7 +158,7 @@ def _settings(contender: Contender, lock: Lockfile) -> dict[str, str]:
     return {
         name: value
         for name, value in found.items()
-        if others.isdisjoint(name.split(".")) and (contender.is_student or not name.startswith("students."))
+        if others.isdisjoint(name.split(".")) and (contender.is_seeded or not name.startswith("students."))
     }
 
 

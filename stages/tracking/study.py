@@ -10,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from stages.core.arms import ARMS
 from stages.core.documents import read_document
 from stages.core.params import flat
 from stages.core.process import Fault
@@ -51,12 +52,17 @@ class Contender:
     @property
     def title(self) -> str:
         """Its name for people: `alfworld react: distilled, seed 0`."""
-        return f"{self.cell}: {self.system}" + (f", seed {self.seed}" if self.is_student else "")
+        return f"{self.cell}: {self.system}" + (f", seed {self.seed}" if self.is_seeded else "")
+
+    @property
+    def is_seeded(self) -> bool:
+        """Whether a student plays, so that its figures depend on a training seed."""
+        return self.system in STUDENTS
 
     @property
     def is_student(self) -> bool:
-        """Whether it has weights of its own."""
-        return self.system in STUDENTS
+        """Whether it has weights of its own; a student that is shown hints, though taught to do without, plays with another contender's."""
+        return self.system in ARMS
 
     @property
     def student_folder(self) -> Path:

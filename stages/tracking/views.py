@@ -18,8 +18,9 @@ _KIND = "mlflow.experimentKind"  # unset, the page says that there are no data
 _VIEW = "mlflow.sharedViewState."  # as MLflow's page of runs stores what one saves there
 _TRACES = "mlflow.tracesV4ViewState.episodes"  # likewise, of traces
 _NOTE = """\
-Every row is a system of a study, measured on a frozen panel of tasks: `base` is the agent alone, `rag` the agent with hints, `random` and
-`constant` are controls of that, `sft` and `distilled` are students, which play without hints. `result` is success with its 95 % interval,
+Every row is a system of a study, measured on a frozen panel of tasks: `base` is the agent alone, `rag` the agent with hints, `random`,
+`constant` and `rag_wrong` are controls of that, `oracle` has hints written by hand. `sft`, `distilled`, `distilled_random` and `on_policy` are students,
+which play without hints, `hinted` and those in `_rag` are students that play with hints. `result` is success with its 95 % interval,
 `tokens` are those billed an episode.
 
 - The saved view **Systems** compares them all, grouped by study. A system that a study left as it was stands in the study that first

@@ -49,7 +49,7 @@ def show_bank(console: Console, cell: str) -> None:
 def shown(cell: str) -> Mapping[str, tuple[int, int]] | None:
     """By entry, the teacher's episodes that were shown it and those of them it solved; the machine's failures left out. None before the teacher
     has played."""
-    path = DATA / "teacher" / cell / "episodes.parquet"
+    path = DATA / "teacher" / cell / "rag" / "episodes.parquet"
     if not path.is_file():
         return None
     played = (

@@ -13,7 +13,7 @@ from stages.core.process import Fault
 from stages.core.records import BankEntry, Episode, Hint, from_json, read, scan
 
 DATA = Path("data")
-PLACES = ("rollouts/*/episodes.parquet", "teacher/*/episodes.parquet", "evals/*/*.parquet")
+PLACES = ("rollouts/*/episodes.parquet", "teacher/*/*/episodes.parquet", "evals/*/*.parquet")
 _NAMED = 8  # candidates named in a message
 
 T = TypeVar("T")

@@ -39,4 +39,5 @@ ENVIRONMENT = EnvSpec(
     categories=tuple(TASK_TYPE),
     skills=tuple(TASK_TYPE),
     examples=Path(__file__).with_name("examples.json"),
+    oracle=Path(__file__).with_name("oracle.yaml"),
 )

@@ -30,4 +30,5 @@ ENVIRONMENT = EnvSpec(
     skills=("plain", "options"),
     graded=True,
     examples=Path(__file__).with_name("examples.json"),
+    oracle=Path(__file__).with_name("oracle.yaml"),
 )

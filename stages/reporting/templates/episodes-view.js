@@ -98,15 +98,15 @@ function turnView(episode, place) {
 
 // From a lesson to the episode it was made of, the hints shown there, and the failures those came from.
 function lessonView(content, lesson, state) {
-  const hinted = lesson.from === "teacher";
-  const made = hinted ? "The teacher's success it was made of" : "The agent's own success it was made of";
+  const own = lesson.on_policy ? "The agent's own episode it was made of" : "The agent's own success it was made of";
+  const made = lesson.from === "base" ? own : "The teacher's success it was made of";
   return [
     el("h2", {}, lesson.goal),
     el(
       "ol",
       { class: "steps" },
       el("li", {}, el("h3", {}, `1. The lesson (${lesson.arm})`), lessonFacts(lesson)),
-      el("li", {}, el("h3", {}, `2. ${made}`), ...playedLines(content, lesson, hinted ? "teacher" : "base", state)),
+      el("li", {}, el("h3", {}, `2. ${made}`), ...playedLines(content, lesson, lesson.from, state)),
       el("li", {}, el("h3", {}, "3. The hints, and the failures they came from"), ...entryViews(content, lesson, state)),
     ),
   ];
@@ -114,7 +114,7 @@ function lessonView(content, lesson, state) {
 
 function lessonFacts(lesson) {
   const students = lesson.students.length ? `It trained ${lesson.students.join(", ")}. ` : "";
-  const size = `${plural(lesson.tokens, "token")}, ${lesson.trained.toLocaleString("en")} of them trained; no hint in it. `;
+  const size = `${plural(lesson.tokens, "token")}, ${lesson.trained.toLocaleString("en")} of them trained; ${lesson.hints_kept ? "its hints stay in it" : "no hint in it"}. `;
   return el("p", {}, students, size, el("code", {}, `lesson ${lesson.id}`));
 }
 
