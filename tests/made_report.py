@@ -11,11 +11,12 @@ import pytest
 from fake_study import SHA, TASKS, entry, episode, hint, lesson, run
 
 from stages import metrics, report
+from stages.core.arms import ARMS
 from stages.core.records import BankEntry, Episode, Hint, Lesson, Turn, write
 from stages.reporting.cells import CellReport
 from stages.stats.contrasts import contrast_rows
 from stages.stats.funnel import FunnelRow, LessonSet, funnel_row
-from stages.stats.systems import STUDENTS, Panel, Study, label, system_row
+from stages.stats.systems import Panel, Study, label, system_row
 
 STUDY = Study(withheld=("heat",), strength="full", panel_source="generated")
 CELL = "alfworld_react"
@@ -87,7 +88,7 @@ def write_study(
         first = played[0]
         name = f"{CELL}_{label(first.system, first.seed)}"
         write(data / "evals" / name / f"{first.panel}.parquet", Episode, played)
-        if first.system in STUDENTS and ways:
+        if first.system in ARMS and ways:
             curve = data / "students" / name / "curve.jsonl"
             curve.parent.mkdir(parents=True, exist_ok=True)
             curve.write_text("".join(json.dumps({"step": s, "loss": 1 / s}) + "\n" for s in (1, 2, 3)))

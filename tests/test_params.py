@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from stages.core import plugins
 from stages.core.params import Cell, Settings, SettingsError, load, parse
 
 COMMITTED = Path(__file__).parent.parent / "params.yaml"
@@ -316,3 +318,54 @@ def test_a_file_that_is_no_text_is_refused_by_name(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00axes")
     with pytest.raises(SettingsError, match=r"params\.yaml: not readable"):
         load(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            {"axes__arm": ["sft", "distilled_random"]},
+            "axes: teacher is [rag], and the arms sft, distilled_random need [rag, random]: set it to that (rag always, as the funnel counts it)",
+        ),
+        (
+            {"axes__teacher": ["rag", "random"]},
+            "axes: teacher is [rag, random], and the arms sft, distilled need [rag]: set it to that (rag always, as the funnel counts it)",
+        ),
+        (
+            {"axes__teacher": []},
+            "axes: teacher is [], and the arms sft, distilled need [rag]: set it to that (rag always, as the funnel counts it)",
+        ),
+        (
+            {"axes__aided": ["on_policy"]},
+            "axes: aided names 'on_policy', and no student of it is trained: add it to axes.arm",
+        ),
+        (
+            {"axes__arm": ["hinted"], "axes__aided": ["hinted"]},
+            "axes: aided names 'hinted', whose students are shown hints anyway: take it out",
+        ),
+        ({"axes__aided": ["sft", "sft"]}, "axes: axis 'aided' names a value twice: ['sft', 'sft']"),
+    ],
+)
+def test_axes_that_do_not_fit_together_say_what_to_do(change: dict[str, Any], said: str) -> None:
+    assert fault(changed(**change)) == said
+
+
+def test_all_arms_and_systems_together_are_usable() -> None:
+    values = changed(
+        axes__arm=["sft", "distilled", "distilled_random", "hinted", "on_policy"],
+        axes__teacher=["random", "rag"],
+        axes__retrieval=["rag", "constant", "random", "rag_wrong", "oracle"],
+        axes__aided=["distilled", "sft"],
+        lessons__match="tokens",
+        lessons__known=0.5,
+    )
+    assert parse(values, "params.yaml").model_dump() == values
+
+
+def test_hand_written_hints_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = dataclasses.replace(plugins.environment("webshop"), oracle=None)
+    known = plugins.environment
+    monkeypatch.setattr(plugins, "environment", lambda env: spec if env == "webshop" else known(env))
+    assert fault(changed(axes__retrieval=["oracle"])) == (
+        "(top): axes.retrieval names oracle, and webshop has no hints written by hand: write some (EnvSpec.oracle), or take it out"
+    )

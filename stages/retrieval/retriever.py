@@ -118,9 +118,9 @@ class Retriever:
             there = len({entry.text for entry in self.bank})
             return [f"the bank has {there or 'no'} hints, and hints.k asks for {self._k}"] if there < self._k else []
         has = {category: self._number(category) for category in categories}
-        where = "outside category" if self._system == "rag_wrong" else "in category"
+        who = "every category but {} together" if self._system == "rag_wrong" else "category {}"
         return [
-            f"{where} {category} are {has[category] or 'no'} hints, and hints.k asks for {self._k}: {tasks} tasks are shown fewer"
+            f"{who.format(category)} has {has[category] or 'no'} hints, and hints.k asks for {self._k}: {tasks} tasks are shown fewer"
             for category, tasks in sorted(categories.items())
             if has[category] < self._k
         ]
