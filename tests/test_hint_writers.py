@@ -332,8 +332,9 @@ def test_a_key_that_is_wanted_is_named_and_never_shown(server: FakeServer, monke
 # Through the gate into the bank
 
 
-def bank_of(study: Settings, failures: Sequence[Failure], panels: Path) -> stage.Outcome:
-    return stage.learn(failures, [f.episode for f in failures], RULES, study, panels)
+def bank_of(study: Settings, failures: Sequence[Failure], panels: Path) -> stage.Tables:
+    made, _ = stage.learn(failures, [f.episode for f in failures], RULES, study, panels)
+    return made
 
 
 @pytest.fixture
