@@ -43,7 +43,7 @@ GOOD = "As soon as {object} is listed, take it."
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
     """A server that gives one good hint, and an empty store of answers."""
     monkeypatch.setattr(asking, "ANSWERS", tmp_path / "answers")
-    monkeypatch.setattr(asking.Memory.__init__, "__defaults__", (tmp_path / "answers",))
+    monkeypatch.setattr(asking, "ANSWERS", tmp_path / "answers")
     with serving() as running:
         running.answer = always(hinting(GOOD))
         yield running
@@ -278,7 +278,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 from stages.hinting import asking
-asking.Memory.__init__.__defaults__ = (Path(sys.argv[2]),)
+asking.ANSWERS = Path(sys.argv[2])
 from test_hint_writers import written
 written(SimpleNamespace(url=sys.argv[1]), slots=1, timeout=60.0)
 """
