@@ -23,7 +23,8 @@ from common import alone, base_model, record, show
 from rollout import CELL, WARMUP_TASKS, drawn, play
 from training import FIRST, conversations, duration
 
-from stages.core.params import Training, load
+from stages.core.params import load
+from stages.core.sections import Training
 from stages.models.conversation import Encoded
 
 NUMBER = 12  # games, or conversations

@@ -22,8 +22,9 @@ from common import base_model, config_of, number_format, record, show
 from flops import Decoder, training
 from limits import limits
 
-from stages.core.params import Training, load
+from stages.core.params import load
 from stages.core.records import Demo, read
+from stages.core.sections import Training
 from stages.models.chat import open_chat
 from stages.models.conversation import IGNORED, Encoded, examples
 from stages.training.trainer import train

@@ -11,18 +11,22 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from stages.core.files import replacing
-from stages.core.params import Training, load
+from stages.core.params import load
 from stages.core.process import Fault, check_root, die_with_parent, hush_libraries
 from stages.core.records import Lesson, read
-from stages.models.chat import open_chat
+from stages.core.sections import Students
+from stages.models.chat import Chat, open_chat
 from stages.models.conversation import examples
 from stages.models.identity import base_name
 from stages.models.manifest import BASE, model_folder
 from stages.training.launch import is_first, launch, wanted, work
-from stages.training.trainer import train
+from stages.training.pairs import paired, pairs
+from stages.training.trainer import Curve, TrainingError, distil, train
 
 DATA = Path("data")
 
@@ -58,31 +62,69 @@ def main() -> int:
     return 0
 
 
-def recipe_of(cell: str) -> Training:
+def recipe_of(cell: str) -> Students:
     """How a cell's students are trained. Raises `SettingsError` for a cell that is not studied."""
     settings = load()
     return settings.students[settings.cell(cell).env]
 
 
-def teach(name: str, recipe: Training, seed: int, out: Path) -> None:
-    """Train on all lessons of a cell and arm (their gates have refused whatever must not be learnt) and write the student to `out`."""
+def teach(name: str, recipe: Students, seed: int, out: Path) -> None:
+    """Train on the lessons of a cell and arm (their gates have refused whatever must not be learnt) and write the student to `out`.
+
+    Lessons that have a conversation with hints are distilled, others are learnt by likelihood. Raises `PairError`, `TrainingError`.
+    """
     base = base_name(BASE)
     lessons = read(DATA / "lessons" / name / "lessons.parquet", Lesson)
-    chat = open_chat(BASE)
-    taught = [example for lesson in lessons for example in examples(chat, lesson.messages)]
-    curve = train(model_folder(), taught, recipe, seed, out / "adapter")
+    learn = distilled if paired(lessons) else imitated
+    curve, facts = learn(lessons, open_chat(BASE), recipe, seed, out / "adapter")
     if not is_first():
         return
     (out / "curve.jsonl").write_text("".join(json.dumps(row) + "\n" for row in curve), encoding="utf-8")
-    facts = {
-        "schema_version": 1,
-        "base": base,
+    said = {"schema_version": 1, "base": base, **facts}
+    (out / "student.json").write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+
+
+def imitated(
+    lessons: Sequence[Lesson], chat: Chat, recipe: Students, seed: int, out: Path
+) -> tuple[Curve, dict[str, Any]]:
+    """Learn the likelihood of all replies; returns the curve and what there is to say of it."""
+    taught = [example for lesson in lessons for example in examples(chat, lesson.messages)]
+    curve = train(model_folder(), taught, recipe, seed, out)
+    return curve, {"loss": "likelihood", **_counted(lessons), "epochs": recipe.epochs}
+
+
+def distilled(
+    lessons: Sequence[Lesson], chat: Chat, recipe: Students, seed: int, out: Path
+) -> tuple[Curve, dict[str, Any]]:
+    """Learn what the base with hints would have replied; as `imitated`. A lesson of more than `max_tokens`, with hints or without, is left out and counted.
+
+    Raises `TrainingError` when none is left.
+    """
+    made = [(lesson, pairs(chat, lesson)) for lesson in lessons]
+    fits = [(lesson, parts) for lesson, parts in made if all(pair.longest <= recipe.max_tokens for pair in parts)]
+    if not fits:
+        raise TrainingError(
+            f"students.{lessons[0].env}.max_tokens is {recipe.max_tokens}, and none of {len(lessons)} lessons is that short with its hints "
+            "and without: raise it"
+        )
+    taught = [pair for _, parts in fits for pair in parts]
+    how, kl_clip = recipe.distilling(), recipe.on_policy.kl_clip
+    curve, (before, after) = distil(model_folder(), taught, how, seed, out, kl_clip)
+    return curve, {
+        "loss": "reverse_kl",
+        **_counted([lesson for lesson, _ in fits]),
+        "too_long": len(lessons) - len(fits),
+        "epochs": how.epochs,
+        "kl": {"before": before, "after": after},
+    }
+
+
+def _counted(lessons: Sequence[Lesson]) -> dict[str, int]:
+    return {
         "lessons": len(lessons),
         "tokens": sum(lesson.tokens for lesson in lessons),
         "trained_tokens": sum(lesson.trained_tokens for lesson in lessons),
-        "epochs": recipe.epochs,
     }
-    (out / "student.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 
 def summary(out: Path) -> str:

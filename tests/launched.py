@@ -18,22 +18,27 @@ from trl.trainer import sft_config
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer  # noqa: F401  (before its config is replaced)
 
-from stages.core.params import Training
+from stages.core.sections import Training
 from stages.models.conversation import Encoded
 from stages.training import trainer
 from stages.training.launch import is_first, work
+from stages.training.pairs import Pair
 
 SEED = 1
 
 
 def run(job: dict[str, Any]) -> list[dict[str, float]]:
     out = Path(job["out"])
-    examples = [Encoded(*example) for example in job["examples"]]
+    base, how = Path(job["base"]), Training(**job["recipe"])
     with pytest.MonkeyPatch.context() as patch:
         if job["exact"]:
             in_fp32(patch)
-        curve = trainer.train(Path(job["base"]), examples, Training(**job["recipe"]), SEED, out)
+        if job["paired"]:
+            curve, kl = trainer.distil(base, [Pair(*ids) for ids in job["examples"]], how, SEED, out, None)
+        else:
+            curve, kl = trainer.train(base, [Encoded(*ids) for ids in job["examples"]], how, SEED, out), None
     if is_first():
+        (out / "kl.json").write_text(json.dumps(kl))
         (out / "curve.json").write_text(json.dumps(curve))
     return curve
 

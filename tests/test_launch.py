@@ -59,6 +59,8 @@ RUNS: dict[str, tuple[int, dict[str, Any], bool]] = {
     "uneven": (9, {"epochs": 1}, True),
     "dropout": (10, {"lora": {"r": 4, "alpha": 8, "dropout": 0.5}}, False),
     "4bit": (16, {"quantize": "4bit"}, False),
+    "distilled": (16, {"learning_rate": 5e-4}, False),
+    "distilled_exactly": (16, {"gradient_checkpointing": True}, True),
 }
 
 
@@ -70,11 +72,19 @@ def conversation(number: int) -> tuple[list[int], list[int]]:
     return ids, [IGNORED] * untrained + ids[untrained:]
 
 
+def hinted(ids: list[int], labels: list[int]) -> tuple[list[int], list[int]]:
+    """The same after a longer prompt."""
+    return [65, 66, 67, 68, *ids], [IGNORED] * 4 + labels
+
+
 def job(name: str, base: Path, out: Path, batch_size: int) -> dict[str, Any]:
     count, changes, exact = RUNS[name]
-    examples = [conversation(number) for number in range(count)]
+    talks = [conversation(number) for number in range(count)]
+    paired = name.startswith("distilled")
+    examples = [(*talk, *hinted(*talk)) for talk in talks] if paired else talks
     recipe = {**RECIPE, **changes, "batch_size": batch_size}
-    return {"base": str(base), "examples": examples, "recipe": recipe, "exact": exact, "out": str(out / name)}
+    told = {"base": str(base), "examples": examples, "paired": paired, "recipe": recipe, "exact": exact}
+    return {**told, "out": str(out / name)}
 
 
 def settings(processes: int = 2, **accelerate: Any) -> Launch:
@@ -121,7 +131,7 @@ def by_two_sharded(room: Path, tiny_llama: Path) -> Path:
             patch.setattr("torch.cuda.device_count", lambda: 2)
             return config(how)
 
-    runs = jobs(room / "sharded", tiny_llama, ["bf16", "4bit"])
+    runs = jobs(room / "sharded", tiny_llama, ["bf16", "4bit", "distilled"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(launching, "config", as_with_gpus)
         launch("launched_fsdp", [runs], settings(distributed_type="FSDP"))
@@ -143,7 +153,7 @@ def apart(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["plain", "accumulated", "checkpointed", "smoothed"])
+@pytest.mark.parametrize("name", ["plain", "accumulated", "checkpointed", "smoothed", "distilled_exactly"])
 def test_two_processes_train_as_one_does_in_fp32(name: str, by_two: Path, tiny_llama: Path, tmp_path: Path) -> None:
     (curve, adapter), (alone, alone_adapter) = trained(by_two / name), by_one(name, tiny_llama, tmp_path)
     assert [row["loss"] for row in curve] == pytest.approx([row["loss"] for row in alone], rel=1e-5)
@@ -153,7 +163,7 @@ def test_two_processes_train_as_one_does_in_fp32(name: str, by_two: Path, tiny_l
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["bf16", "4bit"])
+@pytest.mark.parametrize("name", ["bf16", "4bit", "distilled"])
 def test_two_processes_train_as_one_does_up_to_bf16s_rounding(
     name: str, by_two: Path, tiny_llama: Path, tmp_path: Path
 ) -> None:
@@ -165,7 +175,7 @@ def test_two_processes_train_as_one_does_up_to_bf16s_rounding(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["bf16", "4bit"])
+@pytest.mark.parametrize("name", ["bf16", "4bit", "distilled"])
 def test_sharded_training_gives_the_same_loss_and_a_whole_adapter(
     name: str, by_two_sharded: Path, tiny_llama: Path, tmp_path: Path
 ) -> None:
@@ -174,6 +184,17 @@ def test_sharded_training_gives_the_same_loss_and_a_whole_adapter(
     assert [row["tokens"] for row in curve] == [row["tokens"] for row in alone]
     assert {n: t.shape for n, t in adapter.items()} == {n: t.shape for n, t in alone_adapter.items()}
     assert apart(adapter, alone_adapter) < 0.1
+
+
+@pytest.mark.slow
+def test_what_distillation_reached_is_measured_alike_by_any_number(
+    by_two: Path, by_two_sharded: Path, tiny_llama: Path, tmp_path: Path
+) -> None:
+    for folder, name, near in ((by_two, "distilled_exactly", 1e-4), (by_two_sharded, "distilled", 0.05)):
+        by_one(name, tiny_llama, tmp_path)
+        found, alone = (json.loads((where / name / "kl.json").read_text()) for where in (folder, tmp_path))
+        assert found == pytest.approx(alone, rel=near)
+        assert found[1] < 0.95 * found[0]
 
 
 @pytest.mark.slow

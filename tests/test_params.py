@@ -96,6 +96,7 @@ def test_every_fault_is_reported_at_once_with_its_key() -> None:
         ({"axes__env": ["alfworld"]}, "axes.env"),
         ({"warmup__shown": {"alfworld": 0.5}}, "warmup.shown"),
         ({"students__alfworld__rise": 0.1}, "students.alfworld.rise"),
+        ({"students__alfworld__on_policy__clip": 1.0}, "students.alfworld.on_policy.clip"),
         ({"panels__sokoban": {}}, "panels.sokoban"),
     ],
 )
@@ -152,6 +153,7 @@ def test_unknown_keys_are_refused(change: dict[str, Any], key: str) -> None:
         ({"hints__curated": ""}, "hints.curated"),
         ({"lessons__ngram": 1}, "lessons.ngram"),
         ({"students__webshop__epochs": 0}, "students.webshop.epochs"),
+        ({"students__webshop__on_policy__kl_clip": 0}, "students.webshop.on_policy.kl_clip"),
         ({"evaluate__panels": ["train"]}, "(top): evaluate.panels names 'train'; the cells have dev, test"),
         ({"evaluate__panels": []}, "evaluate.panels"),
         ({"stats__bootstrap": 10}, "stats.bootstrap"),

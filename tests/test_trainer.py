@@ -15,14 +15,14 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import SFTConfig
 
-from stages.core.params import Lora, Training
 from stages.core.records import Message
+from stages.core.sections import Lora, Training
 from stages.engines import cpu
 from stages.models import conversation
 from stages.models.chat import Chat
 from stages.models.conversation import IGNORED, Encoded
 from stages.models.weights import weights_digest
-from stages.training.loss import SupervisedTrainer
+from stages.training.loss import LoraTrainer, supervise
 from stages.training.trainer import TrainingError, keep_adapter, merge, train
 
 pytest_plugins = ["tiny"]
@@ -79,11 +79,12 @@ def nll(model: Any, example: Encoded) -> torch.Tensor:
 
 
 @pytest.fixture
-def trainer(tiny_llama: Path, tmp_path: Path) -> SupervisedTrainer:
+def trainer(tiny_llama: Path, tmp_path: Path) -> LoraTrainer:
     """The trainer in fp32, where its loss is exact."""
     from datasets import Dataset
 
-    return SupervisedTrainer(
+    return LoraTrainer(
+        supervise(0.0),
         model=AutoModelForCausalLM.from_pretrained(tiny_llama, dtype=torch.float32),
         args=SFTConfig(output_dir=str(tmp_path), bf16=False, use_cpu=True, report_to=[], max_length=None),
         train_dataset=Dataset.from_dict({"input_ids": [[1, 2]], "labels": [[1, 2]]}),
@@ -102,7 +103,7 @@ def batch_of(examples: list[Encoded], to: int) -> dict[str, Any]:
 
 
 def test_the_loss_is_the_mean_over_all_supervised_tokens_of_a_batch(
-    trainer: SupervisedTrainer, tiny_llama: Path, examples: list[Encoded]
+    trainer: LoraTrainer, tiny_llama: Path, examples: list[Encoded]
 ) -> None:
     model = AutoModelForCausalLM.from_pretrained(tiny_llama, dtype=torch.float32)
     rows = examples[:3]
@@ -118,7 +119,7 @@ def test_the_loss_is_the_mean_over_all_supervised_tokens_of_a_batch(
         torch.testing.assert_close(accumulated, costs.sum() / 1000, rtol=1e-5, atol=1e-5)
 
 
-def test_only_supervised_tokens_matter(trainer: SupervisedTrainer, examples: list[Encoded]) -> None:
+def test_only_supervised_tokens_matter(trainer: LoraTrainer, examples: list[Encoded]) -> None:
     whole = examples[0]
     last = max(n for n, label in enumerate(whole.labels) if label == IGNORED)
     first_reply = whole.labels.index(next(label for label in whole.labels if label != IGNORED))

@@ -18,7 +18,19 @@ from pydantic import AfterValidator, Field, ValidationError, create_model, model
 from stages.core import plugins
 from stages.core.plugins import PluginError
 from stages.core.process import Fault
-from stages.core.sections import AgentSettings, Count, Llm, Model, Panels, Positive, Section, Server, settings_of
+from stages.core.sections import (
+    AgentSettings,
+    Count,
+    Llm,
+    Model,
+    Panels,
+    Positive,
+    Section,
+    Server,
+    Students,
+    Training,
+    settings_of,
+)
 
 PARAMS = Path("params.yaml")
 
@@ -85,34 +97,6 @@ class Axes(Section):
     def envs(self) -> list[str]:
         """The environments of all cells, each once."""
         return list(dict.fromkeys(cell.env for cell in self.cells))
-
-
-class Lora(Section):
-    r: Annotated[int, Field(gt=0, le=512)]  # vLLM has room for no more
-    alpha: Positive
-    dropout: Annotated[float, Field(ge=0, lt=1)]
-
-
-class Training(Section):
-    """What determines a training run besides its data and seed.
-
-    The learning rate rises over the share `warmup_ratio` of all steps, then falls along `schedule`. A step sees `batch_size` x `accumulation`
-    examples a process. `quantize` 4bit keeps the frozen base in NF4 (QLoRA, arXiv 2305.14314). Conversations of more than `max_tokens`
-    are left out, never cut.
-    """
-
-    epochs: Positive
-    learning_rate: Annotated[float, Field(gt=0, lt=1)]
-    schedule: Literal["cosine", "linear"]
-    warmup_ratio: Annotated[float, Field(ge=0, lt=1)]
-    weight_decay: Annotated[float, Field(ge=0)]
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
-    batch_size: Positive
-    accumulation: Positive
-    max_tokens: Positive
-    gradient_checkpointing: bool
-    quantize: Literal["none", "4bit"]
-    lora: Lora
 
 
 class Warmup(Training):
@@ -248,7 +232,7 @@ class Settings(Section):
     runner: Runner
     hints: Hints
     lessons: Lessons
-    students: dict[str, Training]
+    students: dict[str, Students]
     launch: Launch
     evaluate: Evaluate
     stats: Stats

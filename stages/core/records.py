@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import typing
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -259,7 +259,8 @@ class BankEntry:
 
 @dataclass(frozen=True)
 class Lesson:
-    """One training example: an episode's conversation without hints. `hint_ids` are the bank entries taken out of it."""
+    """One training example: an episode's conversation without hints. `hint_ids` are the bank entries taken out of it; `hinted` is the same conversation
+    with the task's hints, where these are distilled on the agent's own replies (arm `on_policy`), else empty."""
 
     schema_version: int
     lesson_id: str
@@ -273,6 +274,7 @@ class Lesson:
     tokens: int
     trained_tokens: int
     messages: list[Message]
+    hinted: list[Message] = field(default_factory=list)
 
 
 _SCALARS: dict[Any, Any] = {int: pl.Int64, float: pl.Float64, str: pl.String, bool: pl.Boolean}

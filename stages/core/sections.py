@@ -1,4 +1,4 @@
-"""What sections of params.yaml are made of: the one that every environment describes itself, those of the agents and of servers."""
+"""What sections of params.yaml are made of: the one that every environment describes itself, those of the agents, of servers and of training."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from stages.core.process import Fault
 
 Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
+Rate = Annotated[float, Field(gt=0, lt=1)]
 Level = Literal["ok", "note", "fault"]
 
 
@@ -92,6 +93,55 @@ class Llm(Connection):
         if self.max_tokens >= self.context:
             raise ValueError(f"an answer of max_tokens {self.max_tokens} leaves no room in a context of {self.context}")
         return self
+
+
+class Lora(Section):
+    r: Annotated[int, Field(gt=0, le=512)]  # vLLM has room for no more
+    alpha: Positive
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+
+
+class Training(Section):
+    """What determines a training run besides its data and seed.
+
+    The learning rate rises over the share `warmup_ratio` of all steps, then falls along `schedule`. A step sees `batch_size` x `accumulation`
+    examples a process. `quantize` 4bit keeps the frozen base in NF4 (QLoRA, arXiv 2305.14314). Conversations of more than `max_tokens`
+    are left out, never cut.
+    """
+
+    epochs: Positive
+    learning_rate: Rate
+    schedule: Literal["cosine", "linear"]
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    batch_size: Positive
+    accumulation: Positive
+    max_tokens: Positive
+    gradient_checkpointing: bool
+    quantize: Literal["none", "4bit"]
+    lora: Lora
+
+
+class OnPolicy(Section):
+    """What is other where a student learns, on the base's own replies, how the base with hints would have chosen their tokens.
+
+    A trained token counts with its divergence in nats (see `stages.training.loss.diverge`), and with `kl_clip` at most; null: whatever it is.
+    """
+
+    epochs: Positive
+    learning_rate: Rate
+    kl_clip: Annotated[float, Field(gt=0)] | None
+
+
+class Students(Training):
+    """How an environment's students are trained; `on_policy` goes before it in the arm of that name."""
+
+    on_policy: OnPolicy
+
+    def distilling(self) -> Training:
+        """The recipe of the arm `on_policy`."""
+        return self.model_copy(update={"epochs": self.on_policy.epochs, "learning_rate": self.on_policy.learning_rate})
 
 
 class PanelSettings(Section):

@@ -8,16 +8,26 @@ multiply bf16 natively all is in fp32 until it is saved.
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from stages.core.params import Training
 from stages.core.process import Fault
+from stages.core.sections import Training
 from stages.models.conversation import Encoded
 from stages.models.numbers import multiplies_bf16
 from stages.models.weights import weights_digest
+from stages.training.pairs import Pair
+
+if TYPE_CHECKING:  # torch takes seconds to load
+    from stages.training.loss import LoraTrainer, Objective
+
+SAMPLE = 8
+"""Pairs, at most, on which a distillation is measured before and after: four passes over each."""
+
+Curve = list[dict[str, float]]
 
 
 class TrainingError(Fault, RuntimeError):
@@ -30,7 +40,7 @@ def _dataset(examples: Sequence[Encoded]) -> Any:
     for row, example in enumerate(examples):
         if not any(label != -100 for label in example.labels):
             raise TrainingError(f"training example {row} has no token that carries loss")
-    return Dataset.from_dict({"input_ids": [e.input_ids for e in examples], "labels": [e.labels for e in examples]})
+    return Dataset.from_list(list(map(vars, examples)))
 
 
 def _config(recipe: Training, seed: int, folder: str) -> Any:
@@ -44,9 +54,9 @@ def _config(recipe: Training, seed: int, folder: str) -> Any:
         lr_scheduler_type=recipe.schedule,
         warmup_steps=recipe.warmup_ratio,
         weight_decay=recipe.weight_decay,
-        label_smoothing_factor=recipe.label_smoothing,
         per_device_train_batch_size=recipe.batch_size,
         gradient_accumulation_steps=recipe.accumulation,
+        remove_unused_columns=False,  # a pair has more than TRL knows
         # Nothing is cut in silence: what is too long was left out before, with its reason recorded.
         max_length=None,
         # Rows of like length share a batch: little padding, and memory that does not creep up.
@@ -98,16 +108,40 @@ def _load(base: Path, quantize: str) -> tuple[Any, Any]:
         raise TrainingError(f"cannot load the model {base}: {error}; run `dvc repro`") from error
 
 
-def train(base: Path, examples: Sequence[Encoded], recipe: Training, seed: int, out: Path) -> list[dict[str, float]]:
+def train(base: Path, examples: Sequence[Encoded], recipe: Training, seed: int, out: Path) -> Curve:
     """Train an adapter on `base` and write it to `out` (adapter_config.json, adapter_model.safetensors in bf16).
 
     Returns the learning curve: a row each logged step with step, loss, learning_rate and tokens seen so far. Under `accelerate launch`
     every process trains on its share of each step, and the first one writes.
     """
+    from stages.training.loss import supervise
+
+    return _fit(base, examples, recipe, seed, out, supervise(recipe.label_smoothing)).curve
+
+
+def distil(
+    base: Path, pairs: Sequence[Pair], recipe: Training, seed: int, out: Path, kl_clip: float | None
+) -> tuple[Curve, tuple[float, float]]:
+    """The same on pairs, whose loss is `stages.training.loss.diverge`. Returns the curve, and the mean loss a trained token of `SAMPLE` pairs
+    from all over, before training and after it.
+    """
+    from stages.training.loss import diverge
+
+    trainer = _fit(base, pairs, recipe, seed, out, diverge(kl_clip))
+    sample = pairs[:: math.ceil(len(pairs) / SAMPLE)]
+    adapted: Any = trainer.model
+    with adapted.disable_adapter():
+        before = trainer.mean_loss(sample)
+    return trainer.curve, (before, trainer.mean_loss(sample))
+
+
+def _fit(
+    base: Path, examples: Sequence[Encoded], recipe: Training, seed: int, out: Path, objective: Objective
+) -> LoraTrainer:
     from peft import LoraConfig
     from transformers import PrinterCallback
 
-    from stages.training.loss import SupervisedTrainer
+    from stages.training.loss import LoraTrainer
     from stages.training.progress import Bar
 
     if not examples:
@@ -121,7 +155,8 @@ def train(base: Path, examples: Sequence[Encoded], recipe: Training, seed: int, 
         task_type="CAUSAL_LM",
     )
     with tempfile.TemporaryDirectory() as folder:
-        trainer = SupervisedTrainer(
+        trainer = LoraTrainer(
+            objective,
             model=model,
             args=_config(recipe, seed, folder),
             train_dataset=_dataset(examples),
@@ -134,7 +169,7 @@ def train(base: Path, examples: Sequence[Encoded], recipe: Training, seed: int, 
         trainer.save_model(folder)  # gathers what is sharded; only the first process writes
         if trainer.is_world_process_zero():
             keep_adapter(Path(folder), out)
-    return trainer.curve
+    return trainer
 
 
 def keep_adapter(saved: Path, out: Path) -> None:
