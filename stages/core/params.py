@@ -123,6 +123,7 @@ class Warmup(Training):
     strength: Literal["full"]
     hinted_share: Share
     nonce: dict[str, Count]
+    writing: dict[str, Count]
     subsample: dict[str, Annotated[float, Field(gt=0, le=1)]]
     recovery_share: Share
 
@@ -196,6 +197,7 @@ class Hints(Section):
     writer: Annotated[str, AfterValidator(_writer)]
     evidence: list[Literal["probe", "contrast"]]
     llm: Llm
+    self_turns: Positive
     probe_steps: Count
     per_failure: dict[str, Positive]
     sees_parts: bool
@@ -325,6 +327,7 @@ class Settings(Section):
     def _by_env(self) -> Settings:
         warmed: dict[str, Mapping[str, Any]] = {
             "warmup.nonce": self.warmup.nonce,
+            "warmup.writing": self.warmup.writing,
             "warmup.subsample": self.warmup.subsample,
         }
         by_env: dict[str, Mapping[str, Any]] = {

@@ -22,4 +22,5 @@ def write(failures: Sequence[Failure], rules: HintRules, study: Settings) -> Wri
     base = json.loads((BASE / "identity.json").read_text(encoding="utf-8"))
     model = f"{base['source']}@{base['weights_sha256'][:12]} ({engine.name})"
     identity = {"model": model, "base": base, "schema": form, **limits}
-    return answers.write(failures, study.hints, answers.Author("self", model, identity, "engine.context"), engine)
+    author = answers.Author("self", model, identity, "engine.context", turns=study.hints.self_turns)
+    return answers.write(failures, study.hints, author, engine)
