@@ -7,6 +7,7 @@ The failures are those of players that do not know what only the made-up world k
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable, Generator, Mapping
 
 from stages.agents.base import Agent
@@ -56,7 +57,8 @@ def demo(failure: Failure, rules: HintRules, settings: Hints, seed: str) -> Demo
     texts = [hint.text for hint in hints if hint.rule in rules.tiers] or [hint.text for hint in hints[:1]]
     if not texts:
         return None
-    messages = [*prompt(failure, settings, settings.self_turns), Message("assistant", answer(texts), train=True)]
+    turns = settings.self_turns.get(episode.env, sys.maxsize)
+    messages = [*prompt(failure, settings, turns), Message("assistant", answer(texts), train=True)]
     name = hashlib.sha256(f"{seed}|{episode.episode_id}".encode()).hexdigest()[:16]
     return Demo(SCHEMA_VERSION, name, episode.task_id, episode.env, episode.agent, KIND, texts, messages)
 

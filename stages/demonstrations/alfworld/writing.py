@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from alfworld.gen import constants
 from tqdm import tqdm
 
 from stages.agents.base import Agent
@@ -29,7 +30,9 @@ from stages.hinting.base import Failure
 
 TURNS = 20  # of an episode
 _KNOWN = 0.2  # of the failures are at a known skill, for want of turns
+_VEILED = 0.4  # of those with made-up tools have a goal that does not say the verb: a probe tries the other tools too
 _BESIDE = 0.4  # of the failures have a success of their category beside them
+_TREATED = {thing.lower() for kind in ("Heatable", "Coolable") for thing in constants.VAL_ACTION_OBJECTS[kind]}
 
 
 class OtherTools:
@@ -75,13 +78,14 @@ class World:
         return writing.play(self.env, told, agent, player, turns, category)
 
 
-def made_up(env: Environment, rng: random.Random) -> World:
-    """A world of three made-up tools: the task's own and two that it has no use for."""
+def made_up(env: Environment, veiled: bool, rng: random.Random) -> World:
+    """A world of three made-up tools: the task's own and two that it has no use for. `veiled`: no goal's adjective tells the verb."""
     tools: list[Tool] = []
     while len(tools) < 3:
         tool = draw_tool(rng)
         words = {word for other in tools for word in (other.verb, other.place)}
-        if not words & {tool.verb, tool.place} and tool.verb != tool.place:
+        told = veiled and tool.state.startswith(tool.verb)
+        if not words & {tool.verb, tool.place} and tool.verb != tool.place and not told:
             tools.append(tool)
     own, *others = tools
     return World(OtherTools(NonceTool(env, own), dict(zip(("heat", "cool"), others, strict=True))), own)
@@ -108,6 +112,7 @@ def demonstrate(env: Environment, tasks: Sequence[Task], agent: Agent, plan: Pla
     """As many demonstrations as are wanted, in the order in which they were drawn; none without cleaning tasks, whose rooms are lent to made-up
     tools."""
     cleaning = [task for task in tasks if task.category == "clean"]
+    veiling = [t for t in cleaning if t.goal.startswith("put a ") and _TREATED & set(t.goal.split())]
     known = [task for task in tasks if task.category not in plan.withheld]
     settings = writing.all_told(wanted.settings)
     demos: list[Demo] = []
@@ -117,8 +122,9 @@ def demonstrate(env: Environment, tasks: Sequence[Task], agent: Agent, plan: Pla
             seed = f"{plan.seed}|{next(numbers)}"
             rng = random.Random(f"writing|{seed}")
             own = bool(known) and rng.random() < _KNOWN
-            world = World(Unoffered(env, plan.withheld), None) if own else made_up(env, rng)
-            failure = _fail(world, known if own else cleaning, agent, settings, rng)
+            veiled = bool(veiling) and rng.random() < _VEILED
+            world = World(Unoffered(env, plan.withheld), None) if own else made_up(env, veiled, rng)
+            failure = _fail(world, known if own else veiling if veiled else cleaning, agent, settings, rng)
             made = writing.demo(failure, RULES, settings, seed) if failure else None
             if made:
                 demos.append(made)
