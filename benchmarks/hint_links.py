@@ -4,7 +4,7 @@
 
 Each writer reads the same failures of data/rollouts, beside the same probes and successes; what passes the gate becomes a bank, and the base agent
 plays the panels with each bank, and once without hints. A hint states the right step where it names all that the step is made of (`steps_of`).
-Nothing of data/ is changed. What students make of it, a study says: dvc exp run -S hints.writer=self. Writes benchmarks/hint_links.json.
+Without a panel named, nothing is played. Nothing of data/ is changed. What students make of it, a study says: dvc exp run -S hints.writer=self. Writes benchmarks/hint_links.json.
 
 It needs the outputs of `dvc repro rollouts`.
 """
@@ -66,7 +66,9 @@ def written(cell: Cell, failed: Sequence[Failure], made: Tables, right: dict[str
     stated = {h.episode_id for h in passed if states_right_step(h.text, asked[h.episode_id])}
     return {
         "failures": len(asked),
-        "answers_read": sum(a.outcome == "hints" for a in made.answers if a.episode_id in asked) or None,
+        "answers_read": sum(a.outcome == "hints" for a in made.answers if a.episode_id in asked)
+        if made.answers
+        else None,
         "hints": len(passed) + len(single),
         "hints_passed": len(passed),
         "hints_right": sum(states_right_step(h.text, asked[h.episode_id]) for h in passed),
@@ -76,6 +78,8 @@ def written(cell: Cell, failed: Sequence[Failure], made: Tables, right: dict[str
 
 def played(settings: Settings, cell: Cell, made: Tables | None, panels: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Successes of the base agent on each panel at withheld and other skills, with a bank's hints or (None) without."""
+    if not panels:
+        return
     runner = Runner(settings, cell, System("rag" if made else "base"))
     if made:
         hints = settings.hints
@@ -119,7 +123,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="how far the hints of each writer come, link by link")
     parser.add_argument("--cells", nargs="+", type=settings.cell, default=settings.axes.cells)
     parser.add_argument("--writers", nargs="+", default=["rules", "self"])
-    parser.add_argument("--panels", nargs="+", default=["train", "dev"], choices=["train", "dev"])
+    parser.add_argument("--panels", nargs="*", default=["train", "dev"], choices=["train", "dev"])
     asked = parser.parse_args()
     base_model()
     for cell in asked.cells:
