@@ -330,7 +330,12 @@ def committed(**warmup: object) -> Settings:
     settings = load(Path(__file__).parents[1] / "params.yaml")
     few = {**settings.panels["alfworld"].sizes, "warmup": {"put": 2, "clean": 1, "heat": 1}}  # type: ignore[attr-defined]
     games = settings.panels["alfworld"].model_copy(update={"sizes": few})
-    changed = {"nonce": {"alfworld": 3, "webshop": 3}, "subsample": {"alfworld": 1.0, "webshop": 1.0}, **warmup}
+    changed = {
+        "nonce": {"alfworld": 3, "webshop": 3},
+        "subsample": {"alfworld": 1.0, "webshop": 1.0},
+        "writing": {"alfworld": 2, "webshop": 0},
+        **warmup,
+    }
     return settings.model_copy(
         update={
             "panels": settings.panels.model_copy(update={"alfworld": games}),
@@ -347,9 +352,12 @@ def test_the_stage_plays_the_warmup_games_and_keeps_none(tmp_path: Path, monkeyp
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "scratch"))
     (tmp_path / "scratch").mkdir()
     said = stage.run("alfworld", tmp_path / "demos")
-    assert re.fullmatch(r"alfworld: react \d {'clean': 1, 'nonce': 3, 'put': 2}; stateact \d {.*}", said), said
+    assert re.fullmatch(
+        r"alfworld: react \d {'clean': 1, 'nonce': 3, 'put': 2}; stateact \d {.*}; hint_writing 2 {'writing': 2}", said
+    ), said
     assert sorted(p.relative_to(tmp_path / "demos").as_posix() for p in (tmp_path / "demos").rglob("*")) == [
         "alfworld",
+        "alfworld/hint_writing.parquet",
         "alfworld/react.parquet",
         "alfworld/stateact.parquet",
     ]
