@@ -24,10 +24,19 @@ Player = Generator[Move, Observation, None]
 """Yields a thought, an action and what it knows of itself, and is sent what came of the action; ends where it gives up."""
 
 
+_TOLD = {
+    "evidence": ["probe", "contrast"],
+    "probe_steps": 100,
+    "sees_parts": True,
+    "max_chars": 120,
+}
+_PER_FAILURE = {"alfworld": 4, "webshop": 2}
+
+
 def all_told(settings: Hints) -> Hints:
-    """The settings of a writer that is given all there is, whatever a study's own writer is given: another choice there must not change the
-    warm-up."""
-    return settings.model_copy(update={"evidence": ["probe", "contrast"], "probe_steps": 100, "sees_parts": True})
+    """The settings of a writer that is given all there is and held to the paper's limits, whatever a study's own writer is: another choice there
+    must not change the warm-up."""
+    return settings.model_copy(update={**_TOLD, "per_failure": {**settings.per_failure, **_PER_FAILURE}})
 
 
 def play(
