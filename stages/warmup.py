@@ -15,7 +15,7 @@ from pathlib import Path
 from stages.core.files import replacing
 from stages.core.params import Cell, Settings, load
 from stages.core.process import run_stage
-from stages.core.records import Demo, read
+from stages.core.records import HINT_WRITING, Demo, read
 from stages.models.chat import open_chat
 from stages.models.conversation import IGNORED, examples
 from stages.models.manifest import SOURCE, model_folder
@@ -45,8 +45,12 @@ def warm_up(settings: Settings, out: Path) -> str:
         (out / "warmup.json").write_text('{"schema_version": 1, "enabled": false}\n', encoding="utf-8")
         return "off"
     chat = open_chat(SOURCE, IDENTITY)
-    cells = map(Cell, settings.warmup.cells)
-    demos = [demo for cell in cells for demo in read(DEMOS / cell.env / f"{cell.agent}.parquet", Demo)]
+    cells = [*map(Cell, settings.warmup.cells)]
+    tables = [f"{cell.env}/{cell.agent}" for cell in cells]
+    tables += [
+        f"{env}/{HINT_WRITING}" for env in dict.fromkeys(cell.env for cell in cells) if settings.warmup.writing[env]
+    ]
+    demos = [demo for table in tables for demo in read(DEMOS / f"{table}.parquet", Demo)]
     encoded = [examples(chat, demo.messages) for demo in demos]
     w = settings.warmup
     fitting = [taught for taught in encoded if all(len(example.input_ids) <= w.max_tokens for example in taught)]

@@ -10,6 +10,7 @@ from pathlib import Path
 import common
 import decode
 import environment
+import hints
 import limits
 import pytest
 import rollout
@@ -25,12 +26,13 @@ from structure import ROOT
 from transformers import AutoModelForCausalLM
 
 from stages.core.params import Settings, load
-from stages.core.records import Message
+from stages.core.records import Episode, Message, read
 from stages.engines import cpu
 from stages.envs.base import Task
 from stages.envs.panel import write_panels
 from stages.models.conversation import Encoded
 from stages.panelling.alfworld.generator import generate_game, write_game
+from stages.runner.study import Runner, System
 
 pytest_plugins = ["tiny"]
 
@@ -63,7 +65,7 @@ def project(tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             game = generate_game(3, name, "pick_and_place_simple", index, unseen=name == "dev")
             path = write_game(rollout.PANELS, game)
             sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-            spec = {"game": str(game.path), "sha256": sha256}
+            spec = {"game": str(game.path), "sha256": sha256, **game.goal._asdict()}
             tasks.append(Task(f"{name}{index}", "alfworld", name, "put", game.sentence, spec))
     write_panels(rollout.PANELS, "alfworld", "generated", panels)
     return tmp_path
@@ -255,6 +257,36 @@ def test_rollouts_of_baseline_and_engine_are_the_same_episodes(project: Path) ->
     assert baseline["computed_tokens"] > ours["computed_tokens"] > 0
     assert facts["speedup_vs_sequential"] == ours["speedup"] > 0
     assert baseline["speedup"] == 1
+
+
+@pytest.mark.slow
+def test_hints_are_compared_and_what_was_played_is_not_played_again(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = short_settings()
+    llm = settings.hints.llm.model_copy(update={"max_tokens": 8})
+    settings = settings.model_copy(
+        update={
+            "axes": settings.axes.model_copy(update={"cell": [rollout.CELL]}),
+            "engine": settings.engine.model_copy(update={"context": 12_000}),
+            "hints": settings.hints.model_copy(update={"llm": llm}),
+        }
+    )
+    runner = Runner(settings, rollout.CELL, System("base"))
+    runs, facts = runner.play("train")
+    runner.write(Path("data/rollouts") / rollout.CELL, "rollouts", {"episodes": runs["train"]}, facts)
+    found = hints.measure(settings, ["dev", "train"], limit=1)
+    assert {(row["panel"], row["n"]) for row in found.rows} == {("dev", 1), ("train", 1)}
+    rules = [row for row in found.rows if row["writer"] == "rules" and row["panel"] == "dev"]
+    assert len(rules) == 22 and all(row["hints_shown"] >= 1 for row in rules)
+    assert found.skipped == [f"{rollout.CELL}, self, 100 % of the failures, draw 0: no hint passed the gate"]
+    assert {row["writer"] for row in found.rows} == {"none", "rules"}
+    assert f"{rollout.CELL}, dev: 23 episodes, 3 different\n" in capsys.readouterr().out
+    kept = Path(".cache/hint_study") / rollout.CELL / "dev/rules_100_0_rank_category_k3.parquet"
+    [episode] = read(kept, Episode)
+    assert (episode.task_id, episode.system, len(episode.hints)) == ("dev0", "rag", 2), "its bank has no more"
+    monkeypatch.setattr(cpu.CpuEngine, "open", lambda *_: pytest.fail("played again"))
+    assert hints.measure(settings, ["dev", "train"], limit=1) == found
 
 
 def test_a_server_that_cannot_be_measured_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

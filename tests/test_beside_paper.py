@@ -48,7 +48,7 @@ def cell(
         return [episode(system, f"{panel}-{i}", "put", i % 2 == 0, **ours) for i in range(number)]
 
     panel = Panel("train", frozenset(f"train-{i}" for i in range(train)))
-    way = funnel_row(panel, run("base", "train", train), run("rag", "train", train), [], [], arms, study, 1)
+    way = funnel_row(panel, run("base", "train", train), run("rag", "train", train), [], [], [], arms, study, 1)
     systems = [system_row(run(name, "test", n), study, "") for name in ("base", "distilled")]
     return CellReport(env, agent, systems, [], [], [], way)
 

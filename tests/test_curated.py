@@ -106,6 +106,7 @@ def test_the_page_shows_every_entry_with_where_it_came_from(tmp_path: Path) -> N
     found = curated(tmp_path, "alfworld_react:\n  add: {heat: ['A | b.']}\n")
     page = bank_page(CELL, found, HINTS, "mine.yaml")
     assert page.count("\n## ") == 2 and "3 entries from 4 failures on the train panel; 1 of them by hand" in page
+    assert found[0].entry_id.startswith("curated-")
     assert f"| 1 | A \\| b. | 0 hints of 0 failures | curated | `{found[0].entry_id}` |" in page
     assert f"| 1 | {found[1].text} | 3 hints of 3 failures | unvisited | `{found[1].entry_id}` |" in page
 

@@ -199,7 +199,7 @@ def test_a_made_up_tool_has_one_name_everywhere(shown: list[Demo]) -> None:
     for demo in made_up:
         [use] = [match for a in actions(demo) if (match := re.fullmatch(r"(\w+) .* with (\w+) \d+", a))]
         verb, place = use.groups()
-        assert states[verb] and place in nonce.TOOLS
+        assert states[verb] and place not in ("fridge", "microwave")
         assert any(f"'{verb} {{object}} with {{{place}}}'" in hint for hint in demo.hints)
         opening, *rest = said(demo, "user")
         room, _, sentence = opening.partition("Your task is to: ")
@@ -207,20 +207,51 @@ def test_a_made_up_tool_has_one_name_everywhere(shown: list[Demo]) -> None:
         assert sentence.startswith((f"{verb} some ", f"put a {states[verb]} "))
         assert any(text.startswith(f"You {verb} the ") and f"using the {place} " in text for text in rest)
         everything = "\n".join([*demo.hints, *(m.content for m in demo.messages)])
-        assert not re.search(r"\b(clean|sinkbasin)\b", everything)
+        assert not re.search(r"\bclean\b", everything)
+        assert place != "sinkbasin" and not re.search(r"with sinkbasin \d", everything)
+
+
+def test_only_the_hint_tells_a_made_up_tool_from_the_other_places() -> None:
+    room = ["sinkbasin", *["cabinet"] * 4, "countertop", "countertop", "garbagecan", "toaster", "fridge", "microwave"]
+    rng = nonce.random.Random(0)
+    tools = [nonce.draw_tool(rng, room) for _ in range(400)]
+    sink_beside = [t for t in tools if "sinkbasin" in t.names.values()]
+    ordinary = [t for t in tools if t.place in room]
+    odd_beside = [t for t in tools if any(n in nonce.TOOLS for p, n in t.names.items() if p != "sinkbasin")]
+    assert 300 < len(sink_beside) < 340 and 140 < len(ordinary) < 180 and 170 < len(odd_beside) < 230
+    touched = {name for t in tools for names in t.names.items() for name in names}
+    assert not touched & {"fridge", "microwave", "toaster", "cabinet"}
+    assert all(len({*t.names.values()}) == len(t.names) for t in tools)
+    assert not {"heat", "cool", "warm", "chill", "hot", "cold"} & {word for both in nonce.VERBS for word in both}
+
+
+def test_places_exchange_their_names() -> None:
+    home = Household(
+        {"sinkbasin 1": ["mug 1"], "shelf 1": [], "shelf 2": []}, sentence="clean some mug and put it in shelf"
+    )
+    world = nonce.NonceTool(home, nonce.Tool("stamp", "stamped", {"sinkbasin": "shelf", "shelf": "sinkbasin"}, False))
+    opening = world.reset(task_of(home)).text
+    assert opening.count("a shelf ") == 1 and opening.count("a sinkbasin ") == 2
+    assert opening.endswith("stamp some mug and put it in sinkbasin.")
+    seen = world.step("go to shelf 1")
+    assert seen.text == "You arrive at shelf 1. On the shelf 1, you see a mug 1."
+    assert {"go to sinkbasin 2", "take mug 1 from shelf 1"} <= {*seen.admissible}
+    world.step("take mug 1 from shelf 1")
+    assert world.step("go to sinkbasin 1").text == "You arrive at sinkbasin 1. On the sinkbasin 1, you see nothing."
+    assert world.step("move mug 1 to sinkbasin 1").valid
 
 
 def test_a_tool_named_as_its_verb_works(games: tuple[AlfworldEnvironment, list[Task]]) -> None:
     env, tasks = games
     cleaning = next(task for task in tasks if task.category == "clean")
     for shut in (False, True):
-        tool = nonce.Tool("press", "flat", "press", shut)
+        tool = nonce.Tool("press", "flat", {"sinkbasin": "press"}, shut)
         assert demos.play(env, cleaning, AGENT, (), tool, False, demos.random.Random(0)) is not None
 
 
 def test_a_made_up_place_with_a_door_shows_what_is_in_it_only_once_open() -> None:
     home = Household({"sinkbasin 1": ["mug 1"], "shelf 1": []}, sentence="clean some mug and put it in shelf")
-    world = nonce.NonceTool(home, nonce.Tool("stamp", "stamped", "printer", True))
+    world = nonce.NonceTool(home, nonce.Tool("stamp", "stamped", {"sinkbasin": "printer"}, True))
     world.reset(task_of(home))
     assert not world.step("open printer 1").valid
     assert world.step("go to printer 1").text == "You arrive at printer 1. The printer 1 is closed."
@@ -299,7 +330,12 @@ def committed(**warmup: object) -> Settings:
     settings = load(Path(__file__).parents[1] / "params.yaml")
     few = {**settings.panels["alfworld"].sizes, "warmup": {"put": 2, "clean": 1, "heat": 1}}  # type: ignore[attr-defined]
     games = settings.panels["alfworld"].model_copy(update={"sizes": few})
-    changed = {"nonce": {"alfworld": 3, "webshop": 3}, "subsample": {"alfworld": 1.0, "webshop": 1.0}, **warmup}
+    changed = {
+        "nonce": {"alfworld": 3, "webshop": 3},
+        "subsample": {"alfworld": 1.0, "webshop": 1.0},
+        "writing": {"alfworld": 2, "webshop": 0},
+        **warmup,
+    }
     return settings.model_copy(
         update={
             "panels": settings.panels.model_copy(update={"alfworld": games}),
@@ -316,9 +352,12 @@ def test_the_stage_plays_the_warmup_games_and_keeps_none(tmp_path: Path, monkeyp
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "scratch"))
     (tmp_path / "scratch").mkdir()
     said = stage.run("alfworld", tmp_path / "demos")
-    assert re.fullmatch(r"alfworld: react \d {'clean': 1, 'nonce': 3, 'put': 2}; stateact \d {.*}", said), said
+    assert re.fullmatch(
+        r"alfworld: react \d {'clean': 1, 'nonce': 3, 'put': 2}; stateact \d {.*}; hint_writing 2 {'writing': 2}", said
+    ), said
     assert sorted(p.relative_to(tmp_path / "demos").as_posix() for p in (tmp_path / "demos").rglob("*")) == [
         "alfworld",
+        "alfworld/hint_writing.parquet",
         "alfworld/react.parquet",
         "alfworld/stateact.parquet",
     ]

@@ -43,7 +43,7 @@ GOOD = "As soon as {object} is listed, take it."
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
     """A server that gives one good hint, and an empty store of answers."""
     monkeypatch.setattr(asking, "ANSWERS", tmp_path / "answers")
-    monkeypatch.setattr(asking.Memory.__init__, "__defaults__", (tmp_path / "answers",))
+    monkeypatch.setattr(asking, "ANSWERS", tmp_path / "answers")
     with serving() as running:
         running.answer = always(hinting(GOOD))
         yield running
@@ -278,7 +278,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 from stages.hinting import asking
-asking.Memory.__init__.__defaults__ = (Path(sys.argv[2]),)
+asking.ANSWERS = Path(sys.argv[2])
 from test_hint_writers import written
 written(SimpleNamespace(url=sys.argv[1]), slots=1, timeout=60.0)
 """
@@ -332,7 +332,7 @@ def test_a_key_that_is_wanted_is_named_and_never_shown(server: FakeServer, monke
 # Through the gate into the bank
 
 
-def bank_of(study: Settings, failures: Sequence[Failure], panels: Path) -> stage.Outcome:
+def bank_of(study: Settings, failures: Sequence[Failure], panels: Path) -> tuple[stage.Tables, str]:
     return stage.learn(failures, [f.episode for f in failures], RULES, study, panels)
 
 
@@ -352,11 +352,11 @@ def test_a_model_that_writes_what_the_rules_do_makes_the_rules_bank(server: Fake
         for f in FAILURES
     }
     server.answer = lambda body: always(hinting(*by_prompt[body["messages"][1]["content"]]))(body)
-    wanted = bank_of(load(ROOT / "params.yaml"), FAILURES, panels)
-    found = bank_of(study, FAILURES, panels)
+    wanted, _ = bank_of(load(ROOT / "params.yaml"), FAILURES, panels)
+    found, basis = bank_of(study, FAILURES, panels)
     assert {(e.category, e.text, e.count) for e in found.bank} == {(e.category, e.text, e.count) for e in wanted.bank}
     assert found.rejected == [] and len(found.bank) > 2
-    assert found.basis == (
+    assert basis == (
         "its trace, what the reward is made of, what up to 100 steps of trying out found and a success of the same category"
     )
 
@@ -365,13 +365,13 @@ def test_forty_hints_are_cut_to_as_many_as_a_failure_may_have(server: FakeServer
     server.answer = always(
         hinting(*(f"Open {{receptacle}} {'very ' * n}slowly." for n in range(10)), *["x" * 3000] * 30)
     )
-    found = bank_of(study_with(server), FAILURES[:1], panels)
+    found, _ = bank_of(study_with(server), FAILURES[:1], panels)
     assert len(found.hints) == 4
     assert {r.reason for r in found.rejected} == {"surplus", "long"} and len(found.rejected) == 36
     assert "rejected: long 30, surplus 6; 1 answers" in stage.summary([LOST[0]], found)
 
 
 def test_one_hint_for_everything_is_one_entry_with_all_its_sources(server: FakeServer, panels: Path) -> None:
-    found = bank_of(study_with(server), FAILURES, panels)
+    found, _ = bank_of(study_with(server), FAILURES, panels)
     [entry] = found.bank
     assert (entry.text, entry.count, entry.episode_ids) == (GOOD, 4, sorted(e.episode_id for e in LOST))

@@ -33,7 +33,7 @@ def write_no_half_characters(folder: Path) -> None:
 
 def test_every_answer_of_llama_cpps_server_is_read_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("xllamacpp")
-    monkeypatch.setattr(asking.Memory.__init__, "__defaults__", (tmp_path / "answers",))
+    monkeypatch.setattr(asking, "ANSWERS", tmp_path / "answers")
     base = save_model(tmp_path / "model", LlamaConfig, LlamaForCausalLM, max_position_embeddings=8192)
     write_no_half_characters(base)
     place = FakeServer()

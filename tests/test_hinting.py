@@ -234,7 +234,8 @@ def test_another_writer_is_found_by_its_name(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setattr(plugins, "STAGES", tmp_path)
     monkeypatch.setattr("stages.hinting.writers.__path__", [str(tmp_path / "hinting" / "writers")])
     poet = STUDY.model_copy(update={"hints": SETTINGS.model_copy(update={"writer": "poet"})})
-    assert stage.learn([], [], RULES, poet, tmp_path).hints == []
+    made, _ = stage.learn([], [], RULES, poet, tmp_path)
+    assert made.hints == []
     with pytest.raises(plugins.PluginError, match="no hint writer 'rules' in stages/hinting/writers, only poet"):
         stage.learn([], [], RULES, STUDY, tmp_path)
 

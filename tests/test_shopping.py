@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from stages.core.params import Hints
 from stages.core.records import SCHEMA_VERSION, Demo, Episode, Hint, Part, Turn
 from stages.demonstrations import webshop as shopping
 from stages.demonstrations.plan import Plan
-from stages.demonstrations.webshop.demos import demonstrate, option_hint
+from stages.demonstrations.webshop.demos import demonstrate, lowered, option_hint, play
 from stages.demonstrations.webshop.made_up_options import Choice, MadeUpOptions, draw_choices
 from stages.envs.base import Task
 from stages.envs.panel import load_panel
@@ -26,7 +27,8 @@ from stages.hinting.webshop import RULES
 from stages.hinting.webshop.rules import TIERS
 from stages.hinting.writers.rules import found as found_by_rules
 from stages.language import shopping as wording
-from stages.language.pages import offers, option_groups, read_request
+from stages.language.pages import Request, offers, option_groups, read_request
+from stages.panelling.webshop.goals import NO_CAP
 from stages.panelling.webshop.panels import build_panels
 from stages.panelling.webshop.settings import WebshopPanels
 from stages.panelling.webshop.vocabulary import KINDS
@@ -100,6 +102,68 @@ def test_of_the_made_up_groups_just_those_are_chosen_that_a_hint_and_the_instruc
     assert all(cases[case] >= 3 for case in ((True, True), (True, False), (False, True), (False, False)))
 
 
+def test_most_made_up_demonstrations_choose_from_several_groups(folder: Path) -> None:
+    demos = demonstrate(
+        WebShopEnvironment(folder), tasks_of(folder, "plain"), AGENT, Plan(5, ["options"], 0.5, 120, 1.0, 0.0)
+    )
+    chosen = [sum("You have clicked" in m.content for m in demo.messages) for demo in demos if demo.kind == "nonce"]
+    assert sum(number >= 2 for number in chosen) > len(chosen) / 2 and min(chosen) == 1
+
+
+def test_what_is_opened_is_the_first_that_is_cheap_enough_and_often_not_the_first_shown(folder: Path) -> None:
+    passed: Counter[tuple[str, bool]] = Counter()
+    for demo in demonstrate(WebShopEnvironment(folder), tasks_of(folder, "plain"), AGENT, PLAN):
+        request = read_request(demo.messages[1].content)
+        assert request is not None
+        shown = [offer for message in demo.messages[2:] for offer in offers(message.content)]
+        fitting = [offer.asin for offer in shown if offer.price <= request.cap]
+        assert [action for action in actions_of(demo) if action.startswith("click[B0")] == [f"click[{fitting[0]}]"]
+        passed[demo.kind, fitting[0] != shown[0].asin] += 1
+    for kind in ("plain", "nonce"):
+        assert 0.25 < passed[kind, True] / (passed[kind, True] + passed[kind, False]) < 0.75
+
+
+def test_a_purchase_short_of_a_quality_is_shown_where_it_passes_over_what_costs_too_much_and_no_other(
+    folder: Path,
+) -> None:
+    env, short = WebShopEnvironment(folder), Counter[bool]()
+    for task in tasks_of(folder, "plain"):
+        for number in range(5):
+            goal = lowered(task, random.Random(number))
+            messages = play(env, goal, AGENT, (), None)
+            if messages is None:
+                continue
+            seen = env.reset(goal)
+            shown = []
+            for action in [AGENT.parse(m.content).action for m in messages if m.role == "assistant"]:
+                seen = env.step(action)
+                shown += offers(seen.text)
+            assert seen.done and seen.parts["price_met"] == seen.parts["type_factor"] == 1
+            assert seen.reward == 1 or shown[0].price > goal.spec["cap"]
+            short[seen.reward < 1] += 1
+    assert min(short[True], short[False]) >= 5
+
+
+def test_a_lowered_limit_is_what_the_instruction_says_and_the_shop_counts(folder: Path) -> None:
+    env = WebShopEnvironment(folder)
+    limited = [task for task in tasks_of(folder, "plain") if task.spec["cap"] < NO_CAP]
+    goals = [lowered(task, random.Random(number)) for number, task in enumerate(limited)]
+    for task, goal in zip(limited, goals, strict=True):
+        request = read_request(env.reset(goal).text)
+        assert request is not None and request.cap == goal.spec["cap"] and request.cap % 10 == 0
+        assert max(10, task.spec["cap"] // 20 * 10) <= request.cap <= task.spec["cap"]
+    assert sum(goal != task for task, goal in zip(limited, goals, strict=True)) > len(limited) / 2
+    free = replace(limited[0], spec={**limited[0].spec, "cap": NO_CAP, "instruction": "i need a lamp"})
+    assert lowered(free, random.Random(0)) == free
+
+
+def test_made_up_options_are_asked_for_in_any_order(folder: Path) -> None:
+    choices = [Choice("engraving", ("anchor", "fern"), "fern"), Choice("seal", ("wax", "foil"), "wax")]
+    task = tasks_of(folder, "plain")[0]
+    asked = [MadeUpOptions(WebShopEnvironment(folder), choices, random.Random(n)).reset(task).text for n in range(10)]
+    assert len({text.index("fern") < text.index("wax") for text in asked}) == 2
+
+
 def test_options_that_are_not_withheld_are_chosen(folder: Path) -> None:
     plan = Plan(5, [], 0.5, 0, 1.0, 0.0)
     demos = demonstrate(WebShopEnvironment(folder), load_panel(folder, "warmup")[0], AGENT, plan)
@@ -113,6 +177,10 @@ def test_no_made_up_name_is_a_real_ones() -> None:
     drawn = [choice for _ in range(500) for choice in draw_choices(rng, 1)]
     assert all(choice.named in choice.values for choice in drawn if choice.named)
     assert not REAL & {choice.group for choice in drawn}
+    for choices in (draw_choices(rng, 1) for _ in range(300)):
+        request = Request(", ".join(choice.named for choice in choices), 1.0)
+        for choice in choices:
+            assert [value for value in choice.values if request.names(value)] == [choice.named] * bool(choice.named)
     values = {v for department in KINDS.values() for kind in department for vs in kind.options.values() for v in vs}
     same = values & {value for choice in drawn for value in choice.values}
     assert all(value.replace(".", "").isdecimal() for value in same), "only numbers can coincide"

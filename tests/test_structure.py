@@ -36,7 +36,7 @@ RERUNS = {
     "retrieval": PLAYING,
     "runner": PLAYING,
     "language": {"demos", "hints"},
-    "hinting": {"hints"},
+    "hinting": {"demos", "hints"},
     "curation": {"lessons"},
     "training": {"warmup", "base", "students"},
     "stats": {"metrics", "report", "track"},

@@ -9,19 +9,19 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 import pytest
+import torch
 import vllm_cpu
+from candidates.servers import MODEL, Room, Running, vllm_serve
 from project import copy_project, enter, run
 from ruamel.yaml import YAML
 from tiny import save_adapter, save_model
@@ -176,10 +176,10 @@ def wait_until(true: Any, seconds: float) -> None:
 
 
 def test_its_server_plays_as_the_embedded_engine(study: Path, vllm_python: Path) -> None:
-    with serving(vllm_python) as url:
+    with serving() as running:
         server = {
-            "url": url,
-            "model": "base",
+            "url": running.url,
+            "model": MODEL,
             "student": "{name}",
             "key_variable": "NO_SUCH_KEY",
             "timeout": 120,
@@ -190,40 +190,10 @@ def test_its_server_plays_as_the_embedded_engine(study: Path, vllm_python: Path)
             assert_alike(play(sys.executable, *command), command)
 
 
-@contextmanager
-def serving(python: Path, window: int = 3000) -> Iterator[str]:
-    """vLLM's server with base and student, in the way that docs/engines.md gives; this build has no command `vllm`."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [str(python), "-m", "vllm.entrypoints.openai.api_server", "--host", "127.0.0.1", "--port", str(port)]
-    command += [
-        "--model",
-        "model",
-        "--served-model-name",
-        "base",
-        "--dtype",
-        "float32",
-        "--max-num-seqs",
-        "8",
-    ]
-    command += ["--max-model-len", str(window), "--generation-config", "vllm", "--enable-prompt-tokens-details"]
-    command += ["--enable-lora", "--lora-modules", f"{STUDENT}={ADAPTER}"]
-    log = Path("server.log")
-    with log.open("wb") as said, subprocess.Popen(command, stdout=said, stderr=said) as server:
-        try:
-            wait_until(lambda: server.poll() is not None or answers(port), 300)
-            assert server.poll() is None, log.read_text(errors="replace")[-3000:]
-            yield f"http://127.0.0.1:{port}/v1"
-        finally:
-            server.terminate()
-            server.wait(timeout=60)
-
-
-def answers(port: int) -> bool:
-    try:
-        return httpx.get(f"http://127.0.0.1:{port}/v1/models", trust_env=False).is_success
-    except httpx.TransportError:
-        return False
+def serving(window: int = 3000) -> AbstractContextManager[Running]:
+    """vLLM's server with base and student."""
+    student = ("--enable-lora", "--lora-modules", f"{STUDENT}={ADAPTER}")
+    return vllm_serve(Path("model"), Path(), Room(8, window, 2, torch.float32), *student)
 
 
 HINTS = """
@@ -247,8 +217,8 @@ def test_hints_are_held_to_a_schema(study: Path, vllm_python: Path, writer: str)
         choose(kind="vllm", context=6000)
         written = hints(vllm_python, writer, limits)
     else:
-        with serving(vllm_python, 6000) as url:
-            written = hints(Path(sys.executable), writer, {**limits, "url": url, "model": "base"})
+        with serving(6000) as running:
+            written = hints(Path(sys.executable), writer, {**limits, "url": running.url, "model": MODEL})
     assert len(written) >= 10 and {calls for calls, _, _ in written} == {1}
     for _, outcome, texts in written:
         assert outcome in ("hints", "none") and len(texts) <= 1 and all(len(text) <= 80 for text in texts)

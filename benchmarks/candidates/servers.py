@@ -1,7 +1,7 @@
 """Servers of a base model on loopback, each a process of its own for as long as its block lasts.
 
 `transformers` is `transformers serve` with continuous batching (needs the project's extra `dev`), `llama.cpp` its own server in a program of a
-few lines, since PyPI has that only as a library (`pip install xllamacpp`).
+few lines, since PyPI has that only as a library (`pip install xllamacpp`), `vllm` the build for CPUs in the environment that `vllm_cpu` makes.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 
 import httpx
 import torch
+import vllm_cpu
 
 from candidates.engines import PAGE, PASS
 from candidates.models import gguf_file
@@ -82,6 +83,19 @@ def transformers_serve(base: Path, folder: Path, dtype: torch.dtype, *options: s
         yield running
 
 
+@contextmanager
+def vllm_serve(base: Path, folder: Path, room: Room, *options: str) -> Iterator[Running]:
+    """vLLM's server, in the way that docs/engines.md gives; its build for CPUs has no command `vllm`. Raises `vllm_cpu.NoEnvironment`."""
+    port, python = _free_port(), vllm_cpu.environment() / "bin" / "python"
+    command = [str(python), "-m", "vllm.entrypoints.openai.api_server", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--model", str(base), "--served-model-name", MODEL, "--generation-config", "vllm"]
+    command += ["--dtype", str(room.dtype).removeprefix("torch."), "--max-num-seqs", str(room.slots)]
+    command += ["--max-model-len", str(room.context), "--enable-prompt-tokens-details", *options]
+    variables = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
+    with _running(command, port, folder / "log", variables) as running:
+        yield running
+
+
 def _transformers(base: Path, folder: Path, room: Room) -> AbstractContextManager[Running]:
     sizes = {"max-batch-tokens": PASS, "block-size": PAGE, "num-blocks": room.slots * room.context // PAGE}
     options = [word for name, size in sizes.items() for word in (f"--cb-{name}", str(size))]
@@ -102,6 +116,7 @@ def _llama_cpp(base: Path, folder: Path, room: Room) -> AbstractContextManager[R
 KINDS: dict[str, tuple[str, Callable[[Path, Path, Room], AbstractContextManager[Running]]]] = {
     "transformers": ("fastapi", _transformers),
     "llama.cpp": ("xllamacpp", _llama_cpp),
+    "vllm": ("filelock", vllm_serve),
 }
 
 
@@ -126,8 +141,12 @@ def _running(command: Sequence[str], port: int, log: Path, variables: Mapping[st
             time.sleep(0.5)
         yield Running(url, process)
     finally:
-        process.kill()
-        process.wait()
+        process.terminate()  # vLLM ends its workers then
+        try:
+            process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def _answers(url: str) -> bool:

@@ -138,6 +138,7 @@ class Warmup(Training):
     strength: Literal["full"]
     hinted_share: Share
     nonce: dict[str, Count]
+    writing: dict[str, Count]
     subsample: dict[str, Annotated[float, Field(gt=0, le=1)]]
     recovery_share: Share
 
@@ -193,11 +194,12 @@ class Launch(Section):
 
 class Hints(Section):
     """`evidence` is what a writer is given beside a failure: what a probe of `probe_steps` found, a success of the same category. `llm` is asked by
-    the writer of that name; its `temperature` and `max_tokens` hold for the writer `self` too."""
+    the writer of that name; its `temperature` and `max_tokens` hold for the writer `self` too, which is shown `self_turns` turns of a trace, or all."""
 
     writer: Annotated[str, AfterValidator(_writer)]
     evidence: list[Literal["probe", "contrast"]]
     llm: Llm
+    self_turns: dict[Annotated[str, AfterValidator(lambda env: plugins.environment(env).name)], Positive]
     probe_steps: Count
     per_failure: dict[str, Positive]
     sees_parts: bool
@@ -311,10 +313,8 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _by_env(self) -> Settings:
-        warmed: dict[str, Mapping[str, Any]] = {
-            "warmup.nonce": self.warmup.nonce,
-            "warmup.subsample": self.warmup.subsample,
-        }
+        taught = ("nonce", "subsample", "writing")
+        warmed: dict[str, Mapping[str, Any]] = {f"warmup.{key}": getattr(self.warmup, key) for key in taught}
         by_env: dict[str, Mapping[str, Any]] = {
             "panels": self.panels.model_dump(),
             "runner.max_turns": self.runner.max_turns,

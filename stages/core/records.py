@@ -150,9 +150,14 @@ class Episode:
     retrieve_fault: str = ""
 
 
+HINT_WRITING = "hint_writing"
+"""The table of demonstrations of hint writing, beside those of agents (an agent's name has no underscore)."""
+
+
 @dataclass(frozen=True)
 class Demo:
-    """One warm-up demonstration. `kind` is the task category, or `nonce` for a made-up tool."""
+    """One warm-up demonstration. `kind` is the task category, `nonce` for a made-up tool, or `writing`: then `hints` are what is written, and
+    `agent` is whose failure is read."""
 
     schema_version: int
     demo_id: str

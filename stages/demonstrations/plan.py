@@ -6,12 +6,22 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from stages.core.params import Hints
 from stages.envs.base import Task
 
 
 @dataclass(frozen=True)
+class Writing:
+    """How many demonstrations of hint writing there are, and the settings that say how the writer `self` is asked."""
+
+    number: int
+    settings: Hints
+
+
+@dataclass(frozen=True)
 class Plan:
-    """How demonstrations are drawn; the fields are those of `warmup` in params.yaml."""
+    """How demonstrations are drawn; the fields are those of `warmup` in params.yaml. `writing` is None where hint writing is not
+    demonstrated."""
 
     seed: int
     withheld: Sequence[str]
@@ -19,6 +29,7 @@ class Plan:
     nonce: int
     subsample: float
     recovery_share: float
+    writing: Writing | None = None
 
     def taught(self, jobs: Sequence[tuple[Task, bool]], agent: str) -> list[tuple[int, Task, bool]]:
         """The share of numbered jobs (a task, and whether it is made up) that one agent is taught; agents of one environment learn from each

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,13 +31,15 @@ class Unreadable(ValueError):
 
 @dataclass(frozen=True)
 class Author:
-    """Who writes: the writer's name, the model's in records, what a model and its settings are told apart by, and its window in words."""
+    """Who writes: the writer's name, the model's in records, what a model and its settings are told apart by, its window in words, and how many
+    turns of a trace it is shown at most."""
 
     writer: str
     model: str
     identity: Mapping[str, Any]
     window: str
     prices: Prices | None = None
+    turns: int = sys.maxsize
 
 
 def schema(settings: Hints, env: str) -> dict[str, Any]:
@@ -97,7 +100,7 @@ def _talk(failure: Failure, settings: Hints, author: Author) -> Talk[tuple[list[
     """Ask for a failure's hints: with fewer turns while the prompt does not fit, and again where the answer cannot be read."""
     episode = failure.episode
     traces = [len(e.turns) for e in (episode, failure.success) if e is not None]
-    turns = max(traces)
+    turns = min(max(traces), author.turns)
     messages = prompting.prompt(failure, settings, turns)
     while (reply := (yield messages)).finish == "context":
         if turns <= _LEAST:

@@ -28,8 +28,8 @@ Talk = Generator[list[Message], Reply, Result]
 class Memory:
     """A model's answers on disk, a file each, named by all that determines one: `identity` (model and settings) and the messages."""
 
-    def __init__(self, identity: Mapping[str, Any], folder: Path = ANSWERS) -> None:
-        self._identity, self._folder = dict(identity), folder
+    def __init__(self, identity: Mapping[str, Any], folder: Path | None = None) -> None:
+        self._identity, self._folder = dict(identity), folder or ANSWERS
 
     def key(self, messages: Sequence[Message]) -> str:
         """Hex SHA-256 of what determines the answer."""

@@ -26,6 +26,8 @@ from stages.core.params import Cell
 from stages.core.process import Fault
 from stages.core.records import SCHEMA_VERSION, BankEntry
 
+BY_HAND = "curated-"  # what such entries' ids begin with
+
 
 class CurationError(Fault, ValueError):
     """A curated file asks for what cannot be: says file, cell and key, what was found, and what to do."""
@@ -97,7 +99,8 @@ def _check(curation: Curation, path: Path, rules: Rules) -> None:
 
 def curate(bank: Sequence[BankEntry], curation: Curation, path: Path, rules: Rules) -> list[BankEntry]:
     """The bank with what people changed. Added hints come first in their category, in the file's order, and stand for no failure; a replaced text
-    keeps its place, count and failures. Both have the origin `curated`. Raises `CurationError` for an entry that the bank does not have, or
+    keeps its place, count and failures. Both have the origin `curated`, and ids
+    that begin with it, so that every record of an episode shown one says so. Raises `CurationError` for an entry that the bank does not have, or
     has twice under that beginning, and for a text that stands in its category already."""
     removed = {_named(bank, name, "remove", path, rules).entry_id for name in curation.remove}
     texts = {_named(bank, name, "replace", path, rules).entry_id: text for name, text in curation.replace.items()}
@@ -131,12 +134,12 @@ def _named(bank: Sequence[BankEntry], name: str, key: str, path: Path, rules: Ru
 
 
 def _rewritten(entry: BankEntry, text: str) -> BankEntry:
-    name = entry_id(entry.env, entry.agent, entry.category, text)
+    name = BY_HAND + entry_id(entry.env, entry.agent, entry.category, text)
     return replace(entry, entry_id=name, text=text, origin="curated")
 
 
 def _added(cell: Cell, category: str, text: str) -> BankEntry:
-    name = entry_id(cell.env, cell.agent, category, text)
+    name = BY_HAND + entry_id(cell.env, cell.agent, category, text)
     return BankEntry(SCHEMA_VERSION, name, cell.env, cell.agent, category, text, 0, 0, [], [], "curated")
 
 

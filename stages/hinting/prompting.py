@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from string import Template
 
@@ -52,6 +53,11 @@ def prompt(failure: Failure, settings: Hints, turns: int) -> list[Message]:
         beside=beside,
     )
     return [Message("system", told), Message("user", asked)]
+
+
+def answer(texts: Sequence[str]) -> str:
+    """Hints in the form that the prompt asks for."""
+    return json.dumps({"hints": list(texts)}, ensure_ascii=False)
 
 
 def repair(fault: str) -> Message:

@@ -99,7 +99,7 @@ def success(cell: CellReport) -> str:
             f"{100 * row.success:.0f}", (100 * row.success, y), (0, 8), textcoords="offset points", ha="center"
         )
     _percent_axis(axes, "tasks solved, %")
-    return _svg(figure)
+    return as_svg(figure)
 
 
 @styled
@@ -118,7 +118,7 @@ def skills(cell: CellReport) -> str:
         axes.plot([], [], "o", color=INK, markerfacecolor=fill, markersize=7, label=key)
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     _percent_axis(axes, "tasks solved, %")
-    return _svg(figure)
+    return as_svg(figure)
 
 
 @styled
@@ -140,7 +140,7 @@ def categories(cell: CellReport) -> str:
         axes.axhline(y - 0.5, color=FAINT, linewidth=0.8)
     axes.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=2, fontsize=8.5, handletextpad=0.2)
     _percent_axis(axes, "tasks solved, %")
-    return _svg(figure)
+    return as_svg(figure)
 
 
 @styled
@@ -159,7 +159,7 @@ def tokens(cell: CellReport) -> str:
     axes.set_xlabel("billed tokens an episode")
     axes.set_ylabel("tasks solved, %")
     figure.legend(loc="outside upper center", ncols=2, fontsize=8.5, handletextpad=0.2)
-    return _svg(figure)
+    return as_svg(figure)
 
 
 @styled
@@ -175,7 +175,7 @@ def contrasts(cell: CellReport, metric: str) -> str:
         fill = COLOURS["sft"] if row.primary else PAPER
         axes.plot(scale * row.difference, y, "D", color=COLOURS["sft"], markerfacecolor=fill, markersize=7)
     axes.set_xlabel("difference, percentage points" if metric == "success" else "difference, points of score")
-    return _svg(figure)
+    return as_svg(figure)
 
 
 @styled
@@ -193,7 +193,7 @@ def learning(curves: Mapping[str, Curve]) -> str:
     axes.set_xlabel("optimizer steps")
     axes.set_ylabel("loss a trained token")
     figure.legend(loc="outside upper center", ncols=2, fontsize=8.5)
-    return _svg(figure)
+    return as_svg(figure)
 
 
 def inline(svg: str, prefix: str) -> str:
@@ -248,7 +248,7 @@ def _marked(system: str, rank: int) -> dict[str, Any]:
     return {"marker": MARKERS.get(system, AIDED), "color": colour, "fillstyle": fill, "linestyle": "none"}
 
 
-def _svg(figure: Figure) -> str:
+def as_svg(figure: Figure) -> str:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()

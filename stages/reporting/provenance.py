@@ -70,13 +70,17 @@ def teacher_column(way: str) -> str:
 
 def top_hints(recorded: Recorded) -> Table:
     """The bank's entries that stand for the most hints, and how the teacher fared with them."""
-    entries = sorted(recorded.bank, key=lambda entry: (-entry.count, entry.category, entry.rank))[:MOST_HINTS]
-    lines = [[entry.text, entry.category, str(entry.count), _use(entry, recorded.teacher)] for entry in entries]
+    entries = sorted(recorded.bank, key=lambda e: (e.origin == "written", -e.count, e.category, e.rank))[:MOST_HINTS]
+    lines = [[_said(e), e.category, str(e.count), _use(e, recorded.teacher)] for e in entries]
     note = (
         f"The {len(entries)} of {len(recorded.bank)} entries that stand for the most hints. Solved: teacher's episodes "
         "that were shown the entry, and the share it solved."
     )
     return Table("The bank's top hints", ["Hint", "Category", "Count", "Solved"], lines, note)
+
+
+def _said(entry: BankEntry) -> str:
+    return entry.text + (" (by hand)" if entry.origin == "curated" else "")
 
 
 def _use(entry: BankEntry, teacher: Sequence[Episode]) -> str:

@@ -122,7 +122,7 @@ def way(row: FunnelRow) -> list[tuple[str, str, str]]:
         ("Episodes", row.episodes, f"of the base agent, {row.panel} panel"),
         ("Failures", row.failures, f"{row.base_successes} successes"),
         ("Hints", row.hints, _written(row)),
-        ("Bank", row.bank, "near-duplicates merged"),
+        ("Bank", row.bank, "near-duplicates merged" + (f"; {row.curated} by hand" if row.curated else "")),
         (
             "Teacher successes",
             row.teacher_successes,

@@ -25,7 +25,7 @@ class FunnelRow:
 
     `episodes` and `failures` are the base agent's, machine failures left out. `recovered` are tasks it failed and the
     hinted teacher solved, `lost` the reverse. `skills` is by agent (`base`, `teacher`), then known or withheld.
-    `hint_basis` says what the hint writer saw of a failure; `rejected` counts what the gate of hints turned away, by reason.
+    `curated` of the bank's entries were added or rewritten by hand. `hint_basis` says what the hint writer saw of a failure; `rejected` counts what the gate of hints turned away, by reason.
     `rules`: by the hint writer's rule, the hints written, the teacher episodes that were shown one (through its bank
     entry), and how many of these succeeded; an episode is shown several rules, so the columns do not add up. `lessons`,
     `lesson_tokens`, `trained_tokens`, `gates` and `dropped` are by arm. `tokens` are billed totals over all episodes of
@@ -43,6 +43,7 @@ class FunnelRow:
     failures: int
     hints: int
     bank: int
+    curated: int
     teacher_episodes: int
     teacher_successes: int
     recovered: int
@@ -100,6 +101,7 @@ def funnel_row(
         failures=len(base) - len(solved),
         hints=len(hints),
         bank=len(bank),
+        curated=sum(entry.origin == "curated" for entry in bank),
         teacher_episodes=len(hinted),
         teacher_successes=len(solved_hinted),
         recovered=len((solved_hinted - solved) & both),

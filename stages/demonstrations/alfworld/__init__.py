@@ -8,7 +8,7 @@ from pathlib import Path
 
 from stages.agents.base import Agent
 from stages.core.records import Demo
-from stages.demonstrations.alfworld import demos
+from stages.demonstrations.alfworld import demos, writing
 from stages.demonstrations.plan import Plan
 from stages.envs.alfworld.environment import AlfworldEnvironment
 from stages.envs.panel import load_panel
@@ -23,4 +23,5 @@ def demonstrate(settings: AlfworldPanels, agents: Sequence[Agent], plan: Plan, c
         build(settings, folder, cache, {}, names=("warmup",))
         tasks, _ = load_panel(folder, "warmup")
         env = AlfworldEnvironment(folder, cache)
-        return [demos.demonstrate(env, tasks, agent, plan) for agent in agents]
+        made = [demos.demonstrate(env, tasks, agent, plan) for agent in agents]
+        return [*made, writing.demonstrate(env, tasks, agents[0], plan, plan.writing)] if plan.writing else made

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from stages.agents.base import Agent
 from stages.core.records import SCHEMA_VERSION, Demo, Message
-from stages.demonstrations.alfworld.explorer import TOOLS, Explorer, Lost, kind
+from stages.demonstrations.alfworld.explorer import TOOLS, Explorer, Lost, kind, listed
 from stages.demonstrations.alfworld.nonce import NonceTool, Tool, draw_tool
 from stages.demonstrations.plan import Plan
 from stages.envs.base import Environment, Task
@@ -106,7 +106,7 @@ def demonstrate(env: Environment, tasks: Sequence[Task], agent: Agent, plan: Pla
     demos = []
     for number, task, nonce in tqdm(plan.taught(jobs, agent.name), desc="demonstrations", unit="demo", disable=None):
         rng = random.Random(f"demo|{plan.seed}|{number}|{task.task_id}")
-        tool = draw_tool(rng) if nonce else None
+        tool = draw_tool(rng, [kind(place) for place in listed(env.reset(task).text)]) if nonce else None
         hinted = nonce or rng.random() < plan.hinted_share
         useful = tool_hint(tool.verb, tool.place, rng) if tool else _known_hint(task, rng)
         hints = _hints(useful, rng) if hinted else ()

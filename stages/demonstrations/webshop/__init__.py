@@ -9,7 +9,7 @@ from pathlib import Path
 from stages.agents.base import Agent
 from stages.core.records import Demo
 from stages.demonstrations.plan import Plan
-from stages.demonstrations.webshop import demos
+from stages.demonstrations.webshop import demos, writing
 from stages.envs.panel import load_panel
 from stages.envs.webshop.environment import WebShopEnvironment
 from stages.panelling.webshop.panels import build_panels
@@ -23,4 +23,5 @@ def demonstrate(settings: WebshopPanels, agents: Sequence[Agent], plan: Plan, ca
         build_panels(settings, folder, names=("warmup",))
         tasks, _ = load_panel(folder, "warmup")
         env = WebShopEnvironment(folder)
-        return [demos.demonstrate(env, tasks, agent, plan) for agent in agents]
+        made = [demos.demonstrate(env, tasks, agent, plan) for agent in agents]
+        return [*made, writing.demonstrate(env, tasks, agents[0], plan, plan.writing)] if plan.writing else made

@@ -28,6 +28,7 @@ _VALUES = (
     "herringbone checked dotted striped matte glossy satin brushed hammered engraved stamped embossed braided woven quilted "
     "single double triple narrow wide tall low left right early late morning evening spring autumn courier bicycle locker"
 )
+_NAMED = 0.85  # of the further groups have a value in the instruction
 _UNITS = ("rows", "dots", "stripes", "knots", "mm", "holes", "pleats", "turns", "beads", "layers")
 
 
@@ -46,27 +47,27 @@ def draw_group(rng: random.Random) -> str:
 
 
 def draw_choices(rng: random.Random, least: int) -> list[Choice]:
-    """`least` to three groups; of those after the first `least`, two in three are named in the instruction."""
-    groups = list(dict.fromkeys(draw_group(rng) for _ in range(rng.randint(least, 3))))
+    """`least` to three groups, mostly two as on real pages; of those after the first `least`, most are named in the instruction."""
+    groups = list(dict.fromkeys(draw_group(rng) for _ in range(rng.choice((least, 2, 2, 2, 2, 3)))))
     stock = rng.sample(_VALUES.split(), 24)
     units = rng.sample(_UNITS, 3)
+    numbers = rng.sample(range(2, 60), 24)
     choices: list[Choice] = []
     for group in groups:
-        values = _draw_values(rng, stock, units)
-        named = len(choices) < least or rng.random() < 2 / 3
+        values = _draw_values(rng, stock, units, numbers)
+        named = len(choices) < least or rng.random() < _NAMED
         choices.append(Choice(group, values, rng.choice(values) if named else ""))
     return choices
 
 
-def _draw_values(rng: random.Random, stock: list[str], units: list[str]) -> tuple[str, ...]:
-    """Two to four values: of one or two of the words that are left, or of numbers."""
-    count = rng.randint(2, 4)
-    width, unit = rng.randint(1, 2), units.pop()
+def _draw_values(rng: random.Random, stock: list[str], units: list[str], numbers: list[int]) -> tuple[str, ...]:
+    """Two to four values: each of one or two of the words that are left, or all of numbers that are left, so that none names another."""
+    count, unit = rng.randint(2, 4), units.pop()
     if rng.random() < 0.5:
-        return tuple(" ".join(stock.pop() for _ in range(width)) for _ in range(count))
+        return tuple(" ".join(stock.pop() for _ in range(rng.randint(1, 2))) for _ in range(count))
     form = rng.choice(("{0} {unit}", "{0}", "{0}.5", "{0} x {1} {unit}", "row of {0}"))
-    numbers = sorted(rng.sample(range(2, 60), count))
-    return tuple(form.format(number, number + rng.randint(1, 30), unit=unit) for number in numbers)
+    drawn = sorted(numbers.pop() for _ in range(count))
+    return tuple(form.format(number, numbers.pop(), unit=unit) for number in drawn)
 
 
 class MadeUpOptions:
@@ -74,7 +75,8 @@ class MadeUpOptions:
 
     def __init__(self, env: Environment, choices: Sequence[Choice], rng: random.Random) -> None:
         self._env, self._choices = env, choices
-        self._clause = options_clause({c.group: c.named for c in choices if c.named}, rng)
+        named = [(choice.group, choice.named) for choice in choices if choice.named]
+        self._clause = options_clause(dict(rng.sample(named, len(named))), rng)
         self._offered = {value for choice in choices for value in choice.values}
         self._seen = Observation("", (), 0.0, False, True)
 

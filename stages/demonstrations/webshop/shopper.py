@@ -1,14 +1,15 @@
 """A demonstrator that sees only what an agent sees: the pages in the papers' form.
 
-It searches with the instruction's own words, opens the product among those shown that fits the instruction best and costs no more than
-it allows, chooses the options it was told to choose, and buys. It knows no product and no reward.
+It searches with the instruction's own words, opens the first product shown that costs no more than the instruction allows, chooses the
+options it was told to choose, and buys. It knows no product and no reward. The search has ranked the products by the instruction's words: to
+rank them again by their titles finds no more of the fitting ones (generated shop, 640 plain goals: 307 bought, 309 by the first).
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
-from stages.language.pages import offers, option_groups, read_request, words
+from stages.language.pages import offers, option_groups, read_request
 
 _CLICKED = "You have clicked "
 _PAGES = 3  # of results looked through at most
@@ -26,13 +27,13 @@ class Shopper:
         if request is None:
             raise Lost(f"no instruction in {opening[:80]!r}")
         self._request = request
-        self._wanted = words(request.text)
         self._choose = choose
         self._chosen: set[str] = set()
-        self._best = ""  # the product it means to open
+        self._meant = ""  # the product it means to open
         self._selection = ["nothing"]
         self._page = opening
         self._pages = 0
+        self.passed_over = False  # whether the first product that the search found costs too much
 
     @property
     def state(self) -> dict[str, str]:
@@ -45,7 +46,7 @@ class Shopper:
             self._selection.append(text.removeprefix(_CLICKED).rstrip("."))
             return
         self._page = text
-        self._selection = [self._best if "[Buy Now]" in text else "nothing"]
+        self._selection = [self._meant if "[Buy Now]" in text else "nothing"]
 
     def decide(self) -> tuple[str, str]:
         """The next thought and action. Raises `Lost`."""
@@ -57,14 +58,15 @@ class Shopper:
 
     def _at_results(self) -> tuple[str, str]:
         self._pages += 1
-        fitting = [offer for offer in offers(self._page) if offer.price <= self._request.cap]
-        if not fitting:
-            if self._pages == _PAGES:
-                raise Lost("nothing that can be paid for")
-            return "None of these is cheap enough.", "click[Next >]"
-        best = max(fitting, key=lambda offer: len(words(offer.title) & self._wanted))
-        self._best = best.asin
-        return f"{best.asin} fits best and costs {best.price:.2f}.", f"click[{best.asin}]"
+        shown = offers(self._page)
+        offer = next((offer for offer in shown if offer.price <= self._request.cap), None)
+        self.passed_over = self.passed_over or shown[:1] != [offer]
+        if offer is not None:
+            self._meant = offer.asin
+            return f"{offer.asin} is the first that is cheap enough: {offer.price:.2f}.", f"click[{offer.asin}]"
+        if self._pages == _PAGES:
+            raise Lost("nothing that can be paid for")
+        return "None of these is cheap enough.", "click[Next >]"
 
     def _at_item(self) -> tuple[str, str]:
         for name, values in option_groups(self._page).items():

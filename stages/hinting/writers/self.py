@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 
 from stages.core.params import Settings
@@ -22,4 +23,6 @@ def write(failures: Sequence[Failure], rules: HintRules, study: Settings) -> Wri
     base = json.loads((BASE / "identity.json").read_text(encoding="utf-8"))
     model = f"{base['source']}@{base['weights_sha256'][:12]} ({engine.name})"
     identity = {"model": model, "base": base, "schema": form, **limits}
-    return answers.write(failures, study.hints, answers.Author("self", model, identity, "engine.context"), engine)
+    turns = study.hints.self_turns.get(failures[0].episode.env, sys.maxsize)
+    author = answers.Author("self", model, identity, "engine.context", turns=turns)
+    return answers.write(failures, study.hints, author, engine)
