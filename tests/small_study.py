@@ -27,9 +27,9 @@ stats: {bootstrap: 100}
 """
 
 
-def make_study() -> None:
+def make_study(profile: str = SMALL) -> None:
     """Run the whole pipeline in the working directory, a copy of the project, and commit it."""
-    Path("profiles/small.yaml").write_text(SMALL, encoding="utf-8")
+    Path("profiles/small.yaml").write_text(profile, encoding="utf-8")
     run("python", "-m", "stages", "profile", "small")
     run("python", "-m", "stages.panels", "--env", "alfworld")
     tasks, _ = load_panel(Path("data/panels/alfworld"), "train")
