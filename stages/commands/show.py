@@ -32,7 +32,7 @@ METRICS = Path("metrics")
 _RESULT = "{:<12} {:<9} {:<16} {:>7} {:>7} {:>9} {:>18}"
 NARROW = 100  # columns: below, two episodes come one after the other
 _WIDTHS = {
-    **{"episode_id": 16, "env": 8, "agent": 8, "system": 9, "seed": 4, "panel": 6, "task_id": 30},
+    **{"episode_id": 16, "env": 8, "agent": 8, "system": 16, "seed": 4, "panel": 6, "task_id": 30},
     **{"success": 7, "reward": 6, "steps": 5, "tokens": 7, "stop": 0},
 }
 
