@@ -178,11 +178,26 @@ def test_episodes_that_cannot_be_distilled_are_left_out_and_counted(data: Path) 
     cut = replace(cut, turns=[replace(cut.turns[0], finish="length"), *cut.turns[1:]])
     record(data, "rollouts/alfworld_react", [broken, shortened, plain, cut])
     hinted = played("rag", "012", HINT)
-    record(data, "teacher/alfworld_react/rag", [*hinted[:2], replace(hinted[2], hints=[], hint_ids=[]), hinted[3]])
+    lost = replace(hinted[2], hints=[], hint_ids=[], machine_failure="engine down")
+    record(data, "teacher/alfworld_react/rag", [*hinted[:2], lost, hinted[3]])
     line, [lesson], report = made(data, "on_policy")
-    assert report["dropped"] == {"elided": 1, "machine": 1, "no_hints": 1}
-    assert "1 kept of 4 episodes; dropped: elided 1, machine 1, no_hints 1" in line
+    assert report["dropped"] == {"elided": 1, "machine": 2}
+    assert "1 kept of 4 episodes; dropped: elided 1, machine 2" in line
     assert [m.train for m in lesson.messages if m.role == "assistant"] == [False, True, True]
+
+
+def test_where_the_teacher_was_shown_no_hints_the_student_is_held_to_the_base(data: Path) -> None:
+    record(data, "teacher/alfworld_react/rag", played("rag", "012"))
+    _, lessons, report = made(data, "on_policy")
+    assert len(lessons) == 4 and paired(lessons)
+    assert all(lesson.hinted == lesson.messages and lesson.hint_ids == [] for lesson in lessons)
+    assert report["gates"]["hints_there"] == {"checked": 4, "failed": 0}
+
+
+def test_a_task_that_the_teacher_did_not_play_is_named(data: Path) -> None:
+    record(data, "teacher/alfworld_react/rag", played("rag", "012", HINT)[:3])
+    with pytest.raises(LessonError, match=r"rag/episodes.parquet: no episode of t3, one of 1; run `dvc repro teacher`"):
+        made(data, "on_policy")
 
 
 def test_a_pair_is_left_out_where_only_its_hints_make_it_too_long(data: Path) -> None:

@@ -270,7 +270,10 @@ def test_an_engine_that_fails_ends_it_as_the_machines_failure(
         (("--task", "3"), "the panel 'dev' has no task '3': give a place from 0 to 2, or an id such as t1"),
         (("--task", "nowhere"), "has no task 'nowhere'"),
         (("--panel", "prod"), "there is no panel 'prod', only dev"),
-        (("--system", "wizard"), "no system 'wizard', only base, rag, constant, random, rag_wrong, oracle, sft, distilled"),
+        (
+            ("--system", "wizard"),
+            "no system 'wizard', only base, rag, constant, random, rag_wrong, oracle, sft, distilled",
+        ),
         (("--system", "sft", "--seed", "7"), "alfworld_react_sft_s7/adapter/adapter_model.safetensors: no such file"),
         (("--hints", "--agent", "act"), "alfworld_act/bank.parquet: no such file; run `dvc repro`"),
         (("--site", "http://127.0.0.1:1"), "--site is for --env webshop"),

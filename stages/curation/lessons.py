@@ -37,7 +37,7 @@ def build_lessons(
     """Lessons of an arm in the order of the episodes, and how many episodes were dropped by reason.
 
     Reasons: `machine`, `failure`, `shared_goal` (of a barred task), `elided` (the agent did not see all of the conversation that the lesson would
-    show), `refused` (more refused actions than allowed), `no_hints` (none to distil), `quotes_hint` (a reply carries a hint's words, which no prompt of the
+    show), `refused` (more refused actions than allowed), `quotes_hint` (a reply carries a hint's words, which no prompt of the
     lesson shows), `untrained` (no reply is fit to learn from), `too_long` (an example of it; never cut). Kept and dropped add up to all. An on-policy arm
     learns from failures and refused actions as well: `hints` of its episodes are those that their task is to be distilled with.
     """
@@ -119,8 +119,6 @@ def _unfit(episode: Episode, arm: Arm, limits: Limits) -> str | None:
         return "refused"
     if arm.hinted:
         return None
-    if not (imitated or episode.hints):
-        return "no_hints"
     replies = [turn.reply for turn in episode.turns]
     shown = shown_by_environment(episode)
     if quoted(replies, episode.hints) or overlap(replies, episode.hints, shown, limits.ngram):

@@ -52,7 +52,8 @@ class Maker:
         how, source = ARMS[arm], self._source(arm)
         episodes = self._played(source)
         if how.teacher and how.learning == "on_policy":
-            episodes = told(episodes, self._played(self._teacher(how.teacher)))
+            teacher = self._teacher(how.teacher)
+            episodes = told(episodes, self._played(teacher), teacher)
         lessons, dropped = self._built(arm, episodes)
         if not lessons:
             raise LessonError(
@@ -140,12 +141,17 @@ class Maker:
         )
 
 
-def told(episodes: Sequence[Episode], teacher: Sequence[Episode]) -> list[Episode]:
-    """Episodes with the hints that the teacher was shown at the same tasks; none where the machine broke its episode off before it was shown any."""
+def told(episodes: Sequence[Episode], teacher: Sequence[Episode], source: Path) -> list[Episode]:
+    """Episodes with the hints that the teacher was shown at the same tasks. Where the machine broke the teacher off, these are not known, and the episode
+    counts as broken off too. Raises `LessonError` for a task that the teacher has not played; `source` is where its episodes are from.
+    """
     shown = {episode.task_id: episode for episode in teacher}
+    lacking = [episode.task_id for episode in episodes if episode.task_id not in shown]
+    if lacking:
+        raise LessonError(f"{source}: no episode of {lacking[0]}, one of {len(lacking)}; run `dvc repro teacher`")
     return [
-        replace(episode, hint_ids=found.hint_ids, hints=found.hints) if found else episode
-        for episode, found in ((episode, shown.get(episode.task_id)) for episode in episodes)
+        replace(e, hint_ids=t.hint_ids, hints=t.hints, machine_failure=e.machine_failure or t.machine_failure)
+        for e, t in ((episode, shown[episode.task_id]) for episode in episodes)
     ]
 
 
