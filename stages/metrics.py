@@ -153,6 +153,11 @@ def funnel_of(cell: Cell, settings: Settings) -> FunnelRow:
         study=study_of(cell, settings),
         student_epochs=settings.students[cell.env].epochs,
         matched=settings.lessons.match or "",
+        others={
+            way: read(DATA / "teacher" / cell / way / "episodes.parquet", Episode)
+            for way in settings.axes.teacher
+            if way != "rag"
+        },
     )
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 from fake_study import SHA, TASKS, entry, episode, hint, lesson, run
 
 from stages import metrics, report
-from stages.core.arms import ARMS
+from stages.core.arms import ARMS, Retrieval
 from stages.core.records import BankEntry, Episode, Hint, Lesson, Turn, write
 from stages.reporting.cells import CellReport
 from stages.stats.contrasts import contrast_rows
@@ -58,12 +59,18 @@ def lessons() -> dict[str, list[Lesson]]:
     return {"sft": [own], "distilled": taught}
 
 
-def funnel(hints: Sequence[Hint] = HINTS, bank: Sequence[BankEntry] = BANK) -> FunnelRow:
+def funnel(
+    hints: Sequence[Hint] = HINTS,
+    bank: Sequence[BankEntry] = BANK,
+    others: Mapping[Retrieval, Sequence[Episode]] = MappingProxyType({}),
+) -> FunnelRow:
     checked = {arm: {"leak": {"checked": len(made), "failed": 0}} for arm, made in lessons().items()}
     dropped = {"sft": {}, "distilled": {"too many refusals": 3}}
     arms = {arm: LessonSet(made, checked[arm], dropped[arm]) for arm, made in lessons().items()}
     panel = Panel(SHA["train"], frozenset(task for task, _ in TASKS))
-    return funnel_row(panel, system("base", "train"), system("rag", "train"), hints, bank, [], arms, STUDY, 2)
+    return funnel_row(
+        panel, system("base", "train"), system("rag", "train"), hints, bank, [], arms, STUDY, 2, others=others
+    )
 
 
 def whole_study() -> list[list[Episode]]:

@@ -12,10 +12,11 @@ from made_report import CELL, at_the_root, everything, funnel, known, system, wr
 from test_report import set_of, text_of
 
 from stages import report
-from stages.core.arms import ARMS, SYSTEMS, teachers
+from stages.core.arms import ARMS, SYSTEMS, Retrieval, teachers
 from stages.core.records import Episode, Lesson, write
-from stages.reporting import figures, words
+from stages.reporting import figures, tables, words
 from stages.stats.contrasts import PAIRS, contrast_rows
+from stages.stats.funnel import FunnelRow
 from stages.stats.systems import STUDENTS, UNHINTED, Study, label, system_row
 from stages.tracking.cards import family, model_card
 from stages.tracking.study import Contender
@@ -26,8 +27,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A study of every system, its lessons matched by number; of the students that only play with hints there are no weights."""
     runs = [run(name, everything if "oracle" in name else known) for name in SYSTEMS]
     counts = dict.fromkeys(ARMS, 1)
+    others: dict[Retrieval, list[Episode]] = {"random": system("random", "train")}
     way = dataclasses.replace(
-        funnel(),
+        funnel(others=others),
         **dict.fromkeys(("lessons", "lesson_tokens", "trained_tokens"), counts),
         gates={arm: {} for arm in ARMS},
         dropped={arm: {"matched": 2} for arm in ARMS},
@@ -69,6 +71,13 @@ def test_the_page_names_every_system_and_what_was_matched(folder: Path) -> None:
         assert "The lessons of all arms were cut to the smallest arm's number of lessons (lessons.match)." in text
         assert "oracle were written by hand, knowing the rules of the environment: an upper bound." in text
         assert "distilled against distilled_random" in text and "oracle against rag" in text
+
+
+def test_a_teacher_with_random_hints_stands_beside_the_other(folder: Path) -> None:
+    [way] = report.read_rows(folder / "metrics/funnel.json", "rows", FunnelRow)
+    assert list(way.skills) == ["base", "teacher", "teacher_random"] == list(way.machine_failures)
+    assert way.skills["teacher_random"] == way.skills["base"] and way.tokens["teacher_random"] == 12 * 260
+    assert [line[0] for line in tables.teaching(way).lines] == list(way.skills)
 
 
 def test_a_missing_teacher_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -44,6 +44,11 @@ def teachers(arms: Iterable[str]) -> list[Retrieval]:
     return list(dict.fromkeys(["rag", *(way for way in needed if way)]))
 
 
+def teacher_name(way: Retrieval) -> str:
+    """A teacher's name in figures and pages: `teacher`, and of one with other than the tasks' own hints `teacher_random`."""
+    return "teacher" if way == "rag" else f"teacher_{way}"
+
+
 @dataclass(frozen=True)
 class Player:
     """What plays as a system: the student of an arm, or the base agent where `arm` is empty; `retrieval` is empty where no hints are shown."""

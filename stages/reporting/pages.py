@@ -11,13 +11,14 @@ from urllib.parse import urlencode
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from stages.core.arms import teacher_name
 from stages.core.text import visible
 from stages.reporting import tables, words
 from stages.reporting.cells import CellReport, notes, warning
 from stages.reporting.episodes import Column, episode_set, packed
 from stages.reporting.figures import COLOURS, figures, inline, standalone
 from stages.reporting.paper import beside
-from stages.reporting.provenance import teacher_column, top_hints, way_back
+from stages.reporting.provenance import top_hints, way_back
 from stages.reporting.recorded import Recorded
 from stages.reporting.verdict import verdict
 from stages.stats.systems import SystemRow, label
@@ -181,7 +182,7 @@ def episode_sets(cell: CellReport, recorded: Recorded) -> dict[str, dict[str, An
     if recorded.rollouts:
         plays = [
             Column("base", words.SYSTEMS["base"], recorded.rollouts),
-            *(Column(teacher_column(way), words.TEACHERS[way], played) for way, played in recorded.teachers.items()),
+            *(Column(teacher_name(way), words.TEACHERS[way], played) for way, played in recorded.teachers.items()),
         ]
         train = episode_set(plays, first.withheld, recorded.bank)
         students = [name for name in recorded.runs if name in recorded.curves]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from stages.core.arms import ARMS
+from stages.core.arms import ARMS, teacher_name
 from stages.core.records import BankEntry, Episode
 from stages.core.text import visible
 from stages.reporting import words
@@ -19,10 +19,10 @@ def way_back(recorded: Recorded, students: Sequence[str]) -> dict[str, Any]:
     """Lessons, bank entries and hints with the ids that join them, as plain values.
 
     `students` are contenders (`distilled_s0`); a lesson names those of its arm. `from` of a lesson says who played its
-    episode: `base`, or a teacher by its column's name (`teacher_column`).
+    episode: `base`, or a teacher by its name (`stages.core.arms.teacher_name`).
     """
     goals = {e.task_id: e.goal for e in recorded.rollouts}
-    column_of = {e.episode_id: teacher_column(way) for way, played in recorded.teachers.items() for e in played}
+    column_of = {e.episode_id: teacher_name(way) for way, played in recorded.teachers.items() for e in played}
     return {
         "lessons": [
             {
@@ -61,11 +61,6 @@ def way_back(recorded: Recorded, students: Sequence[str]) -> dict[str, Any]:
             for hint in recorded.hints
         },
     }
-
-
-def teacher_column(way: str) -> str:
-    """The name of a teacher's column in the episode browser: `teacher`, and of one with other than the tasks' own hints `teacher_random`."""
-    return "teacher" if way == "rag" else f"teacher_{way}"
 
 
 def top_hints(recorded: Recorded) -> Table:

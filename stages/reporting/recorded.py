@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from stages.core.arms import Retrieval
 from stages.core.records import BankEntry, Episode, Hint, Lesson
 
 Curve = Sequence[Mapping[str, float]]  # a row a logged step: `step`, optimizer steps so far; `loss`, a trained token
@@ -21,7 +22,7 @@ class Recorded:
 
     runs: Mapping[str, Sequence[Episode]]
     rollouts: Sequence[Episode] = ()
-    teachers: Mapping[str, Sequence[Episode]] = field(default_factory=dict)
+    teachers: Mapping[Retrieval, Sequence[Episode]] = field(default_factory=dict)
     hints: Sequence[Hint] = ()
     bank: Sequence[BankEntry] = ()
     lessons: Mapping[str, Sequence[Lesson]] = field(default_factory=dict)

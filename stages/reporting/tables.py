@@ -156,7 +156,7 @@ def teaching(row: FunnelRow) -> Table:
     """Did hints help the teacher where the base agent failed: success by skill, on the train panel."""
     names = [("known", "Known skills"), ("withheld", f"Withheld skills ({row.strength})")]
     shown = [(key, title) for key, title in names if row.skills["base"][key]["n"]]
-    lines = [[who, *(words.share(row.skills[who][key]) for key, _ in shown)] for who in ("base", "teacher")]
+    lines = [[who, *(words.share(row.skills[who][key]) for key, _ in shown)] for who in row.skills]
     note = f"The teacher solved {row.recovered} tasks the base agent had failed, and failed {row.lost} it had solved."
     return Table(
         f"Base agent and hinted teacher on the {row.panel} panel", ["Agent", *(t for _, t in shown)], lines, note

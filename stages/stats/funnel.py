@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
+from stages.core.arms import Retrieval, teacher_name
 from stages.core.records import BankEntry, Episode, Hint, Lesson, Rejection
 from stages.stats.systems import Overlap, Panel, Share, Study, billed, by_skill, check_panel, usable
 
@@ -24,14 +26,14 @@ class FunnelRow:
     """Counts along the way from failure to lesson, all on the train panel.
 
     `episodes` and `failures` are the base agent's, machine failures left out. `recovered` are tasks it failed and the
-    hinted teacher solved, `lost` the reverse. `skills` is by agent (`base`, `teacher`), then known or withheld.
+    hinted teacher solved, `lost` the reverse. `skills` is by agent (`base`, `teacher`, and where arms need others `teacher_random`), then known or withheld.
     `curated` of the bank's entries were added or rewritten by hand. `hint_basis` says what the hint writer saw of a failure; `rejected` counts what the gate of hints turned away, by reason.
     `rules`: by the hint writer's rule, the hints written, the teacher episodes that were shown one (through its bank
     entry), and how many of these succeeded; an episode is shown several rules, so the columns do not add up. `lessons`,
     `lesson_tokens`, `trained_tokens`, `gates` and `dropped` are by arm. `tokens` are billed totals over all episodes of
-    the two plays, and `write` what a model wrote the hints with (`dollars`: its price, 0 without one); `student_epochs` is how often
+    these plays, and `write` what a model wrote the hints with (`dollars`: its price, 0 without one); `student_epochs` is how often
     training passes over the lesson tokens. `max_turns`, `k`, `overlaps` and `left_out` are the study's. `matched` says in what all arms were cut to the
-    smallest one: `lessons`, `tokens` (trained ones), or empty where they were not; `teacher` is the one with the task's own hints (rag).
+    smallest one: `lessons`, `tokens` (trained ones), or empty where they were not.
     """
 
     env: str
@@ -81,12 +83,15 @@ def funnel_row(
     study: Study,
     student_epochs: int,
     matched: str = "",
+    others: Mapping[Retrieval, Sequence[Episode]] = MappingProxyType({}),
 ) -> FunnelRow:
-    """Count the way from failures to lessons.
+    """Count the way from failures to lessons. `teacher` had the tasks' own hints, `others` chose theirs otherwise.
 
-    Raises `ComparisonError` unless both plays cover `panel`, each task once.
+    Raises `ComparisonError` unless all plays cover `panel`, each task once.
     """
-    check_panel({"rollouts": rollouts, "teacher": teacher}, panel)
+    controls = {teacher_name(way): episodes for way, episodes in others.items()}
+    check_panel({"rollouts": rollouts, "teacher": teacher, **controls}, panel)
+    played = {"base": rollouts, "teacher": teacher, **controls}
     first = rollouts[0]
     base, hinted = usable(rollouts), usable(teacher)
     solved, solved_hinted = ({e.task_id for e in plays if e.success} for plays in (base, hinted))
@@ -106,8 +111,8 @@ def funnel_row(
         teacher_successes=len(solved_hinted),
         recovered=len((solved_hinted - solved) & both),
         lost=len((solved - solved_hinted) & both),
-        machine_failures={"base": len(rollouts) - len(base), "teacher": len(teacher) - len(hinted)},
-        skills={"base": by_skill(base, study.withheld), "teacher": by_skill(hinted, study.withheld)},
+        machine_failures={who: len(found) - len(usable(found)) for who, found in played.items()},
+        skills={who: by_skill(usable(found), study.withheld) for who, found in played.items()},
         withheld=sorted(study.withheld),
         strength=study.strength,
         hint_basis=study.hint_basis,
@@ -121,6 +126,7 @@ def funnel_row(
         tokens={
             "rollouts": sum(map(billed, rollouts)),
             "teacher": sum(map(billed, teacher)),
+            **{who: sum(map(billed, found)) for who, found in controls.items()},
             "write": study.write_tokens,
         },
         dollars=study.write_dollars,
