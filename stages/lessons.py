@@ -90,7 +90,7 @@ def said(report: dict[str, Any], episodes: int) -> str:
     if report["matched"]:
         parts.append(f"matched by {report['matched']['by']} to {report['matched']['budget']}")
     if report["without"]:
-        parts.append(f"none of {', '.join(report['without'])}")
+        parts.append(f"no lesson of {', '.join(report['without'])}")
     return "; ".join(parts)
 
 

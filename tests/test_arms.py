@@ -217,9 +217,9 @@ def both(lessons: list[Lesson]) -> tuple[list[list[Message]], list[list[Message]
 def test_a_category_without_a_lesson_is_said_and_the_others_go_on(data: Path) -> None:
     line, lessons, report = made(data, "distilled")
     assert report["without"] == ["cool"] and len(lessons) == 3
-    assert line.endswith("dropped: failure 1; none of cool")
+    assert line.endswith("dropped: failure 1; no lesson of cool")
     line, _, report = made(data, "on_policy")
-    assert report["without"] == [] and "none of" not in line
+    assert report["without"] == [] and "no lesson of" not in line
 
 
 def test_an_arm_without_any_success_is_one_error(data: Path) -> None:

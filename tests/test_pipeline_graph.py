@@ -178,6 +178,19 @@ def test_another_training_seed_adds_students_and_leaves_the_others_alone() -> No
     assert repro() == {name.replace("-0", "-1") for name in STUDENTS} | SHOWN
 
 
+def test_students_measured_with_hints_too_are_not_trained_again() -> None:
+    change("axes.aided", ["distilled"])
+    assert repro() == of_cells("evaluate_aided-distilled-0") | SHOWN
+
+
+def test_another_teacher_leaves_the_first_one_and_the_base_as_they_are() -> None:
+    change("axes.arm", ["sft", "distilled", "distilled_random"])
+    change("axes.teacher", ["rag", "random"])
+    ran = repro()
+    assert of_cells("teacher-random", "lessons-distilled_random", "evaluate_students-distilled_random-0") <= ran
+    assert not ran & (of_cells("rollouts", "hints", "teacher-rag", "evaluate") | HINTED | BEFORE)
+
+
 def test_one_cell_alone_leaves_the_warm_up_and_its_own_episodes_as_they_are() -> None:
     change("axes.cell", ["webshop_act"])
     assert repro() == SHOWN
