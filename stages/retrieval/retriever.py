@@ -182,9 +182,8 @@ class Retriever:
 
     def _drawn(self, task_id: str) -> list[BankEntry]:
         different: dict[str, BankEntry] = {}
-        for entry in self._shuffled(
-            f"{self._seed}|{task_id}"
-        ):  # a text that stands in several categories is shown once
+        # A text that stands in several categories is shown once.
+        for entry in self._shuffled(f"{self._seed}|{task_id}"):
             different.setdefault(entry.text, entry)
         return list(different.values())
 
