@@ -6,12 +6,15 @@ import json
 from pathlib import Path
 
 import pytest
+from household import hint_of
 from ladder import FakeEngine, World, task, up
 from structure import ROOT
 
+from stages import teacher
 from stages.core.params import Cell, load
-from stages.core.records import Episode, read
+from stages.core.records import BankEntry, Episode, read, write
 from stages.envs.panel import load_panel, write_panels
+from stages.hinting.bank import build_bank
 from stages.models.hub import ModelError
 from stages.runner import study
 from stages.runner.study import Runner, System
@@ -84,6 +87,36 @@ def test_where_a_server_is_does_not_make_other_episodes_and_its_model_does(world
         == 2
     )
     assert resumed(model="large") == 0
+
+
+def test_each_teacher_has_a_folder_of_its_own_below_the_cells(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_panels(Path("data/panels/alfworld"), "alfworld", "generated", {"train": [task(n) for n in (1, 2, 3)]})
+    bank = build_bank([hint_of(text, text, name) for text, name in (("Go up.", "ladder"), ("Heat.", "heat"))], 0.85, {})
+    write(Path("data/hints/alfworld_react/bank.parquet"), BankEntry, bank)
+    monkeypatch.setattr(study, "load", lambda: load(ROOT / "params.yaml"))
+    for way in ("rag", "random"):
+        assert teacher.run("alfworld_react", way).startswith("alfworld_react: 3 of 3 tasks solved")
+        played = read(Path(f"data/teacher/alfworld_react/{way}/episodes.parquet"), Episode)
+        assert {e.system for e in played} == {way} and len(played) == 3
+        assert Path(f"data/timing/teacher_alfworld_react_{way}.json").is_file()
+    assert {len(e.hint_ids) for e in played} == {2}
+    study.play_train("alfworld_react", "rollouts", System("base"))
+    assert len(read(Path("data/rollouts/alfworld_react/episodes.parquet"), Episode)) == 3
+    assert Path("data/timing/rollouts_alfworld_react.json").is_file()
+
+
+@pytest.mark.parametrize("way", ["oracle", "rag_wrong"])
+def test_hints_of_another_kind_are_shown_and_recorded(world: World, way: str) -> None:
+    bank = build_bank([hint_of(text, text, name) for text, name in (("Go up.", "climb"), ("Heat.", "heat"))], 0.85, {})
+    write(Path("data/hints/alfworld_react/bank.parquet"), BankEntry, bank)
+    runs, _ = Runner(load(ROOT / "params.yaml"), Cell("alfworld_react"), System(way, way)).play("dev")
+    for episode in runs["dev"]:
+        assert episode.hints and len(episode.hints) == len(episode.hint_ids)
+        if way == "oracle":
+            assert all(name.startswith("oracle-") for name in episode.hint_ids)
+        else:
+            categories = {entry.entry_id: entry.category for entry in bank}
+            assert episode.category not in {categories[name] for name in episode.hint_ids}
 
 
 def test_a_missing_base_model_is_named(world: World) -> None:
