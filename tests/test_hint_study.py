@@ -8,6 +8,7 @@ from pathlib import Path
 
 import fake_study
 import hints
+import polars as pl
 import pytest
 from hint_study.choice import reading
 from hint_study.conditions import BASE, Condition, conditions, drawn, for_train
@@ -145,6 +146,16 @@ def test_a_household_task_wants_the_tool_of_its_category() -> None:
     assert wants(task) == {"microwave"}
     assert wants(Task("t", "alfworld", "dev", "put", "put an egg in fridge", {})) == frozenset()
     assert names("Go to {microwave}, not to the {fridge}.") == {"microwave", "fridge"}
+
+
+def test_a_shop_task_wants_the_groups_of_the_options_that_it_names(tmp_path: Path) -> None:
+    product = {"asin": "B1", "groups": ["color", "size"], "values": [["red", "blue"], ["small", "large"]]}
+    pl.DataFrame([product]).write_parquet(tmp_path / "catalogue.parquet")
+    spec = {"catalogue": "catalogue.parquet", "asin": "B1", "options": ["blue"]}
+    task = Task("t", "webshop", "dev", "fashion", "a blue shirt", spec)
+    wants, names = reading(Panel(Cell("webshop_act"), "dev", tmp_path, "", [task], []))
+    assert wants(task) == {"color"}
+    assert names("Click the {color} and the {size} that the instruction names.") == {"color", "size"}
 
 
 @pytest.mark.skipif(not RESULTS.is_file(), reason="the study has no results yet")

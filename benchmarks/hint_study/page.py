@@ -36,7 +36,7 @@ writes this page, `results.json` and the figure. The episodes of every condition
 """
 READING = """\
 A task's episode counts for all conditions that show it the same hints in the same order. Solved tasks of each panel; where a share of the failures was drawn, one figure
-for each of three draws. p: exact McNemar against no hints on the same tasks, uncorrected. Hint tokens: what hints add to the first prompt. Withheld: tasks whose
+for each of three draws. All columns but those of a k are of k = 3. p: exact McNemar against no hints on the same tasks, uncorrected. Hint tokens: what hints add to the first prompt. Withheld: tasks whose
 skill the warm-up never showed.{score}
 """
 CHOSEN = """\
