@@ -229,6 +229,8 @@ def test_more_tasks_show_smaller_differences_and_too_few_none() -> None:
     assert few is not None and many is not None and many < few / 2
     assert detectable_success(5, 5) is None is detectable_success(0, 0)
     assert detectable_mean(0.0, 60) is None is detectable_mean(math.inf, 1)
+    thirds = bootstrap(np.full((1, 60), 100 / 3), 500, rng())
+    assert detectable_mean(thirds.error, 60) is None
 
 
 @pytest.mark.parametrize("tasks", [12, 60, 134])

@@ -47,7 +47,7 @@ class ContrastRow:
     Units of `difference`, `low`, `high`, `detectable`, `mean_a`, `mean_b`: a fraction for success, points (reward x 100)
     for score, billed tokens an episode for tokens. `low` and `high` are the 95 % paired bootstrap interval, over seeds and
     tasks where there are several `seeds`; None where the data set no bound (fewer than two tasks). `detectable` is the
-    smallest difference that as many tasks, as discordant or as spread as these, would show with 80 % power at 5 %; None
+    smallest difference that as many tasks, as discordant or as spread as these, would show with 80 % power at 5 %, uncorrected; None
     where that cannot be told. `test` is `mcnemar` (success, one seed), `sign_flip` (one seed), or `two_way` (several seeds): the larger
     of two p-values, `sign_flip`'s over tasks and the bootstrap's over seeds and tasks, as a claim must hold for both.
     `p_holm` is Holm-adjusted; None in the primary row, and in rows of known or withheld skills. `only_a` and `only_b` count

@@ -8,6 +8,7 @@ from scipy.stats import binom, t  # type: ignore[import-untyped]
 
 ALPHA = 0.05  # two-sided
 POWER = 0.8
+ROUNDING = 1e-9  # of a standard error, in any unit: differences that are all equal leave this at most
 
 
 def mcnemar_power(difference: float, discordant: float, n: int) -> float:
@@ -47,6 +48,6 @@ def detectable_mean(error: float, tasks: int) -> float | None:
 
     Source: H. S. Bloom, Evaluation Review 19 (1995) 547-556.
     """
-    if tasks < 2 or error == 0:
+    if tasks < 2 or error < ROUNDING:
         return None
     return float(t.ppf(1 - ALPHA / 2, tasks - 1) + t.ppf(POWER, tasks - 1)) * error
