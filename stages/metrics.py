@@ -4,7 +4,8 @@
 
 Reads the episodes of data/evals, data/rollouts and data/teacher, the panels, hints, bank and lessons. Writes
 metrics/systems.json and metrics/contrasts.json (`rows`: each environment's reported panel, which is `test` when it was evaluated;
-`other_panels`: rows of the same form for the others, such as dev), metrics/funnel.json, CSVs for DVC plots, and the figures one decides by,
+`other_panels`: rows of the same form for the others, such as dev, and of contrasts for train, where hints against none predict what teaching them
+gains; of contrasts also `by_skill`: students against the base agent at tasks of known and of withheld skills, on every measured panel), metrics/funnel.json, CSVs for DVC plots, and the figures one decides by,
 a file a system: metrics/summary/<cell>/<system>.json. DVC's table of metrics has a line a file and a column a key, so they fit a terminal,
 which one file of many keys would not. The rows' fields are documented in `stages.stats`. `git_commit` is the commit checked out when the stage ran; a commit of the metrics comes after it.
 """
@@ -28,7 +29,7 @@ from stages.core.params import Cell, Settings, load
 from stages.core.process import run_stage
 from stages.core.records import SCHEMA_VERSION, Answer, BankEntry, Episode, Hint, Lesson, Rejection, read
 from stages.envs.panel import load_panel, panel_source
-from stages.stats.contrasts import PRIMARY_PANEL, ContrastRow, contrast_rows
+from stages.stats.contrasts import PRIMARY_PANEL, ContrastRow, contrast_rows, skill_rows
 from stages.stats.funnel import FunnelRow, LessonSet, funnel_row
 from stages.stats.headline import headline
 from stages.stats.systems import (
@@ -58,7 +59,9 @@ def run() -> str:
     """Write the metric files, and say how many systems and contrasts stand in them."""
     settings = load()
     systems, contrasts = evaluated(settings, git_commit())
-    funnel = [funnel_of(cell, settings) for cell in settings.axes.cells]
+    trained = [on_train(cell, settings) for cell in settings.axes.cells]
+    funnel = [way for way, _ in trained]
+    contrasts += [row for _, rows in trained for row in rows]
     reported = {env: reported_panel(settings.measured(env)) for env in settings.axes.envs}
     write_all(METRICS, systems, contrasts, funnel, reported)
     return f"{len(systems)} rows of systems, {len(contrasts)} contrasts"
@@ -76,7 +79,9 @@ def evaluated(settings: Settings, commit: str) -> tuple[list[SystemRow], list[Co
             for cell, runs in by_cell.items():
                 study = studies[cell]
                 systems += [system_row(run, study, commit) for run in runs.values()]
-                contrasts += contrast_rows(runs.values(), settings.stats.bootstrap, settings.stats.seed, study.graded)
+                resamples, seed = settings.stats.bootstrap, settings.stats.seed
+                contrasts += contrast_rows(runs.values(), resamples, seed, study.graded)
+                contrasts += skill_rows(runs.values(), study.withheld, resamples, seed, study.graded)
     return systems, contrasts
 
 
@@ -140,25 +145,29 @@ def read_runs(cell: Cell, panel: str, settings: Settings) -> Runs:
     return runs
 
 
-def funnel_of(cell: Cell, settings: Settings) -> FunnelRow:
-    """Read a cell's way from failures to lessons, and count it."""
-    return funnel_row(
+def on_train(cell: Cell, settings: Settings) -> tuple[FunnelRow, list[ContrastRow]]:
+    """A cell's way from failures to lessons, counted, and what hints change for the untrained agent."""
+    rollouts = read(DATA / "rollouts" / cell / "episodes.parquet", Episode)
+    teacher = read(DATA / "teacher" / cell / "rag" / "episodes.parquet", Episode)
+    study = study_of(cell, settings)
+    way = funnel_row(
         panel=panel_of(cell.env, "train"),
-        rollouts=read(DATA / "rollouts" / cell / "episodes.parquet", Episode),
-        teacher=read(DATA / "teacher" / cell / "rag" / "episodes.parquet", Episode),
+        rollouts=rollouts,
+        teacher=teacher,
         hints=read(DATA / "hints" / cell / "hints.parquet", Hint),
         bank=read(DATA / "hints" / cell / "bank.parquet", BankEntry),
         rejected=read(DATA / "hints" / cell / "rejected.parquet", Rejection),
         arms={arm: read_lessons(DATA / "lessons" / f"{cell}_{arm}") for arm in settings.axes.arm},
-        study=study_of(cell, settings),
+        study=study,
         student_epochs=settings.students[cell.env].epochs,
         matched=settings.lessons.match or "",
         others={
-            way: read(DATA / "teacher" / cell / way / "episodes.parquet", Episode)
-            for way in settings.axes.teacher
-            if way != "rag"
+            other: read(DATA / "teacher" / cell / other / "episodes.parquet", Episode)
+            for other in settings.axes.teacher
+            if other != "rag"
         },
     )
+    return way, contrast_rows([rollouts, teacher], settings.stats.bootstrap, settings.stats.seed, study.graded)
 
 
 def read_lessons(folder: Path) -> LessonSet:
@@ -190,10 +199,12 @@ def write_all(
 ) -> None:
     """Write the metric files and the CSVs for DVC plots. `reported` is each environment's panel, and the only one the CSVs show."""
     write_json(folder / "systems.json", by_panel(systems, reported))
-    write_json(folder / "contrasts.json", by_panel(contrasts, reported))
+    whole = [row for row in contrasts if row.tasks == "all"]
+    by_skill = [dataclasses.asdict(row) for row in contrasts if row.tasks != "all"]
+    write_json(folder / "contrasts.json", {**by_panel(whole, reported), "by_skill": by_skill})
     write_json(folder / "funnel.json", {"rows": [dataclasses.asdict(row) for row in funnel]})
     shown = [row for row in systems if row.panel == reported[row.env]]
-    write_summary(folder / "summary", shown, [row for row in contrasts if row.panel == reported[row.env]])
+    write_summary(folder / "summary", shown, [row for row in whole if row.panel == reported[row.env]])
     write_csv(folder / "plots" / "systems.csv", systems_table(shown))
     write_csv(folder / "plots" / "categories.csv", categories_table(shown))
 

@@ -61,6 +61,7 @@ def read_cells(folder: Path) -> list[CellReport]:
         other_systems=read_rows(systems, "other_panels", SystemRow),
         contrasts=read_rows(contrasts, "rows", ContrastRow),
         other_contrasts=read_rows(contrasts, "other_panels", ContrastRow),
+        by_skill=read_rows(contrasts, "by_skill", ContrastRow),
         funnel=read_rows(funnel, "rows", FunnelRow),
     )
     if not found:

@@ -81,7 +81,7 @@ def read_inputs() -> Inputs:
     lock = read_lockfile()
     files = {name: METRICS / f"{name}.json" for name in ("systems", "contrasts", "funnel")}
     contenders = read_contenders(files["systems"])
-    contrasts = list(chain.from_iterable(read_document(files["contrasts"], "rows", "other_panels")))
+    contrasts = list(chain.from_iterable(read_document(files["contrasts"], "rows", "other_panels", "by_skill")))
     [funnel] = read_document(files["funnel"], "rows")
     for path in files.values():
         lock.check_file(path)

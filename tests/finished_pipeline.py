@@ -46,6 +46,7 @@ def write_results(root: Path, dev: float = 0.5, panel: str = "d" * 64, student_m
         "contrasts": {
             "rows": [{**contrast, "primary": False, "difference": 0.5, "low": None, "p_value": 0.01}],
             "other_panels": [],
+            "by_skill": [],
         },
         "funnel": {"rows": [{**place, "failures": 40, "lessons": {"sft": 9}, "gates": gates}]},
     }

@@ -15,7 +15,7 @@ from stages import metrics, report
 from stages.core.arms import ARMS, Retrieval
 from stages.core.records import BankEntry, Episode, Hint, Lesson, Turn, write
 from stages.reporting.cells import CellReport
-from stages.stats.contrasts import contrast_rows
+from stages.stats.contrasts import contrast_rows, skill_rows
 from stages.stats.funnel import FunnelRow, LessonSet, funnel_row
 from stages.stats.systems import Panel, Study, label, system_row
 
@@ -88,6 +88,9 @@ def write_study(
     """Metrics of these runs and funnels, and all that they were counted from."""
     by_panel = {panel: [r for r in runs if r[0].panel == panel] for panel in ("dev", "test")}
     contrasts = [row for found in by_panel.values() for row in contrast_rows(found, 200, 3, study.graded)]
+    contrasts += [row for found in by_panel.values() for row in skill_rows(found, study.withheld, 200, 3, study.graded)]
+    if ways:
+        contrasts += contrast_rows([system("base", "train"), system("rag", "train")], 200, 3, study.graded)
     reported = {"alfworld": metrics.reported_panel([r[0].panel for r in runs])}
     metrics.write_all(root / "metrics", [system_row(r, study, "c0ffee") for r in runs], contrasts, ways, reported)
     data = root / "data"

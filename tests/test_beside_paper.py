@@ -50,7 +50,7 @@ def cell(
     panel = Panel("train", frozenset(f"train-{i}" for i in range(train)))
     way = funnel_row(panel, run("base", "train", train), run("rag", "train", train), [], [], [], arms, study, 1)
     systems = [system_row(run(name, "test", n), study, "") for name in ("base", "distilled")]
-    return CellReport(env, agent, systems, [], [], [], way)
+    return CellReport(env, agent, systems, [], [], [], [], way)
 
 
 def shop(**changes: Any) -> CellReport:

@@ -6,10 +6,15 @@ import math
 
 import numpy as np
 import pytest
+from scipy.special import expit
+from scipy.stats import bootstrap as scipy_bootstrap
+from scipy.stats import nct
+from scipy.stats import t as student_t
 
 from stages.stats.holm import holm
 from stages.stats.intervals import wilson
-from stages.stats.paired import bootstrap_interval, discordant, mcnemar, sign_flip
+from stages.stats.paired import Differences, bootstrap, discordant, mcnemar, sign_flip
+from stages.stats.power import detectable_mean, detectable_success, mcnemar_power
 
 
 def rng() -> np.random.Generator:
@@ -85,41 +90,98 @@ def test_holm_steps_down_and_keeps_the_order_given() -> None:
 
 def test_bootstrap_interval_agrees_with_theory_on_many_tasks() -> None:
     differences = np.repeat([1.0, 0.0], [40, 360])[None, :]  # mean 0.1, standard error sqrt(0.09 / 400) = 0.015
-    low, high = bootstrap_interval(differences, 4000, rng())
+    low, high, error, _ = bootstrap(differences, 4000, rng())
     assert (low, high) == pytest.approx((0.1 - 1.96 * 0.015, 0.1 + 1.96 * 0.015), abs=0.004)
+    assert error == pytest.approx(0.015, rel=0.05)
 
 
 def test_bootstrap_is_a_function_of_its_seed() -> None:
     differences = np.array([[1.0, 0.0, -1.0, 1.0, 0.0]])
-    assert bootstrap_interval(differences, 500, rng()) == bootstrap_interval(differences, 500, rng())
+    assert bootstrap(differences, 500, rng()) == bootstrap(differences, 500, rng())
+
+
+def test_one_seed_is_the_percentile_bootstrap_over_tasks() -> None:
+    tasks = np.array([1.0, 0.0, -1.0, 1.0, 0.0, 0.0, 1.0])
+    draws = rng().multinomial(7, [1 / 7] * 7, size=300)
+    means = [np.repeat(tasks, counts).mean() for counts in draws]
+    found = bootstrap(tasks[None, :], 300, rng())
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])), rel=1e-12)
+    theirs = scipy_bootstrap((tasks,), np.mean, method="percentile", n_resamples=5000, rng=rng()).confidence_interval
+    assert bootstrap(tasks[None, :], 5000, rng())[:2] == pytest.approx((theirs.low, theirs.high), abs=0.03)
+
+
+def test_several_seeds_are_drawn_as_rows_and_tasks_as_columns_with_the_seeds_stretched() -> None:
+    table = np.random.default_rng(3).integers(-1, 2, (3, 8)).astype(float)
+    draw = rng()
+    tasks, seeds = draw.multinomial(8, [1 / 8] * 8, size=200), draw.multinomial(3, [1 / 3] * 3, size=200)
+    means = []
+    for columns, rows in zip(tasks, seeds, strict=True):
+        drawn = np.repeat(np.repeat(table, rows, axis=0), columns, axis=1).mean()
+        by_seed = np.repeat(table, rows, axis=0).mean() - table.mean()
+        means.append(drawn + (3 / 2 - 1) * by_seed)
+    found = bootstrap(table, 200, rng())
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])))
+    assert found.error == pytest.approx(np.std(means))
+    tail = min(sum(round(m, 9) <= 0 for m in means), sum(round(m, 9) >= 0 for m in means))
+    assert found.p_value == pytest.approx(2 * (tail + 1) / 201)
 
 
 def test_seeds_that_disagree_widen_the_interval() -> None:
     tasks = np.tile([1.0, 0.0], 50)
     agree = np.stack([tasks, tasks])
     disagree = np.stack([np.ones(100), np.zeros(100)])  # the same mean; all of the spread lies between the seeds
-    width = [high - low for low, high in (bootstrap_interval(d, 2000, rng()) for d in (agree, disagree))]
+    width = [high - low for low, high, *_ in (bootstrap(d, 2000, rng()) for d in (agree, disagree))]
     assert width[0] < 0.25
-    assert width[1] == pytest.approx(1.0)
+    assert width[1] == pytest.approx(2.0)  # twice what was seen, as two seeds show half the variance
 
 
 def test_equal_seeds_are_as_good_as_one() -> None:
     tasks = np.tile([1.0, 0.0, 0.0, -1.0], 25)
-    one = bootstrap_interval(tasks[None, :], 4000, rng())
-    assert bootstrap_interval(np.stack([tasks] * 3), 4000, rng()) == pytest.approx(one, abs=0.02)
+    one = bootstrap(tasks[None, :], 4000, rng())
+    assert bootstrap(np.stack([tasks] * 3), 4000, rng())[:2] == pytest.approx(one[:2], abs=0.02)
+
+
+def trained(draw: np.random.Generator, seeds: int, spread: float, gain: float) -> Differences:
+    """Outcomes of `seeds` pairs of students on 60 tasks, as logits: a task's difficulty, what each system makes of it, each training's luck."""
+    difficulty = draw.normal(0, 2, 60)
+    solved = [
+        draw.random((seeds, 60)) < expit(difficulty + draw.normal(0, 1, 60) + draw.normal(0, spread, (seeds, 1)) + more)
+        for more in (gain, 0.0)
+    ]
+    return np.asarray(solved[0], dtype=np.float64) - solved[1]
+
+
+@pytest.mark.parametrize(("spread", "least"), [(0.0, 0.94), (0.4, 0.93), (0.8, 0.89)])
+def test_intervals_over_three_seeds_cover_the_difference_between_new_trainings(spread: float, least: float) -> None:
+    draw = np.random.default_rng(17)
+    difference = np.mean([trained(draw, 50, spread, 0.8).mean() for _ in range(1000)])
+    found = [bootstrap(trained(draw, 3, spread, 0.8), 300, draw) for _ in range(400)]
+    covered = np.mean([low <= difference <= high for low, high, *_ in found])
+    assert (
+        covered >= least
+    )  # 95 % but for two standard errors of 0.01, and what few seeds that disagree much still lack
+
+
+def test_two_ways_hold_their_level_where_tasks_alone_do_not() -> None:
+    draw = np.random.default_rng(23)
+    tables = [trained(draw, 3, 0.8, 0.0) for _ in range(300)]
+    by_tasks = [sign_flip(table, 199, draw) for table in tables]
+    both = [max(p, bootstrap(table, 300, draw).p_value) for p, table in zip(by_tasks, tables, strict=True)]
+    assert np.mean(np.array(by_tasks) <= 0.05) > 0.2
+    assert np.mean(np.array(both) <= 0.05) < 0.1
 
 
 def test_too_few_tasks_give_no_bound_and_no_evidence() -> None:
     for tasks in (0, 1):
         differences = np.ones((1, tasks))
-        assert bootstrap_interval(differences, 100, rng()) == (-math.inf, math.inf)
+        assert bootstrap(differences, 100, rng()) == (-math.inf, math.inf, math.inf, 1.0)
         assert sign_flip(differences, 100, rng()) == 1.0
 
 
 @pytest.mark.parametrize("shape", [(5,), (0, 5)])
 def test_differences_must_be_seeds_by_tasks(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="expected seeds x tasks"):
-        bootstrap_interval(np.zeros(shape), 100, rng())
+        bootstrap(np.zeros(shape), 100, rng())
     with pytest.raises(ValueError, match="expected seeds x tasks"):
         sign_flip(np.zeros(shape), 100, rng())
 
@@ -142,3 +204,38 @@ def test_sign_flip_holds_its_level() -> None:
     assert (
         0.01 <= np.mean([p <= 0.05 for p in p_values]) <= 0.09
     )  # 0.05, two binomial standard errors of 0.015 and more
+
+
+def test_mcnemars_power_is_the_share_of_panels_that_it_rejects() -> None:
+    draw = np.random.default_rng(4)
+    only_a, only_b, _ = draw.multinomial(60, [0.25, 0.05, 0.7], size=4000).T
+    rejected = np.mean([mcnemar(int(a), int(b)) <= 0.05 for a, b in zip(only_a, only_b, strict=True)])
+    assert mcnemar_power(0.2, 0.3, 60) == pytest.approx(rejected, abs=0.02)
+    assert mcnemar_power(1.0, 1.0, 5) == 0.0  # 2 / 2**5 is more than 0.05
+    assert mcnemar_power(1.0, 1.0, 6) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(("discordant", "n"), [(17, 60), (3, 60), (0, 60), (40, 134)])
+def test_the_detectable_difference_has_a_power_of_80_percent(discordant: int, n: int) -> None:
+    found = detectable_success(discordant, n)
+    assert found is not None
+    assert mcnemar_power(found, max(found, discordant / n), n) == pytest.approx(0.8)
+    normal = (1.96 * math.sqrt(s := max(found, discordant / n)) + 0.8416 * math.sqrt(s - found**2)) / math.sqrt(n)
+    assert normal - 0.005 < found < normal + 0.03  # Connor's formula, which the exact test does not quite reach
+
+
+def test_more_tasks_show_smaller_differences_and_too_few_none() -> None:
+    few, many = detectable_success(15, 60), detectable_success(150, 600)
+    assert few is not None and many is not None and many < few / 2
+    assert detectable_success(5, 5) is None is detectable_success(0, 0)
+    assert detectable_mean(0.0, 60) is None is detectable_mean(math.inf, 1)
+    thirds = bootstrap(np.full((1, 60), 100 / 3), 500, rng())
+    assert detectable_mean(thirds.error, 60) is None
+
+
+@pytest.mark.parametrize("tasks", [12, 60, 134])
+def test_the_detectable_mean_has_a_power_of_80_percent_in_the_paired_t_test(tasks: int) -> None:
+    found = detectable_mean(0.5, tasks)
+    assert found is not None
+    power = nct.sf(student_t.ppf(0.975, tasks - 1), tasks - 1, found / 0.5)
+    assert power == pytest.approx(0.8, abs=0.01)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from fake_study import broken, run
-from made_report import CELL, STUDY, at_the_root, cell_of, known, system, whole_study, write_study
+from made_report import CELL, STUDY, at_the_root, cell_of, funnel, known, system, whole_study, write_study
 
 from stages import report
-from stages.reporting import episodes, figures, pages, tables
+from stages.reporting import episodes, figures, pages, tables, words
 from stages.reporting.verdict import verdict
 
 
@@ -53,6 +53,47 @@ def test_all_different_numbers_of_tasks_are_told(tmp_path: Path, monkeypatch: py
     at_the_root(tmp_path, monkeypatch)
     assert report.main() == 0
     assert "Solved of 9 and 12 test tasks" in Path("report/index.html").read_text(encoding="utf-8")
+
+
+def test_what_was_gained_stands_beside_what_was_lost_and_what_hints_foretold(tmp_path: Path) -> None:
+    lost = run("distilled", lambda task, category: task != "put-0")
+    write_study(
+        tmp_path, [system("base"), system("sft"), lost, system("distilled", "dev"), system("base", "dev")], [funnel()]
+    )
+    cell = cell_of(tmp_path)
+    table = tables.gained_and_lost(cell)
+    assert table and "6 tasks of withheld and 6 of known skills" in table.note
+    assert [line[0] for line in table.lines] == ["sft", "distilled"]
+    assert table.lines[0][1:] == ["+0.0 (no task differs)"] * 2
+    assert table.lines[1][1] == "+100.0 (+100.0 to +100.0)" and table.lines[1][2].startswith(f"{words.MINUS}16.7 (")
+    gains = tables.predicted(cell)
+    assert gains and [(line[0], line[1].split()[0], line[2]) for line in gains.lines] == [
+        ("predicted: hints against none", "+50.0", "12 train"),
+        ("measured: distilled against base", "+41.7", "12 test"),
+        ("measured: distilled against sft", "+41.7", "12 test"),
+    ]
+    assert {len(tables.contrasts_by_metric(cell.contrasts)[0].lines)} == {3}  # rows by skill stand in no other table
+
+
+def test_nothing_is_foretold_or_told_apart_by_skill_where_that_was_not_measured(tmp_path: Path) -> None:
+    write_study(tmp_path, [system("base"), system("rag")], [funnel()])
+    cell = cell_of(tmp_path)
+    assert tables.gained_and_lost(cell) is None is tables.predicted(cell)
+    write_study(tmp_path, [system("base"), system("distilled")], [])
+    assert tables.predicted(cell_of(tmp_path)) is None
+
+
+def test_an_answer_says_how_small_a_difference_its_panel_could_show(tmp_path: Path) -> None:
+    write_study(tmp_path, [run("sft", known), run("distilled", known)], [])
+    said = dict(verdict(cell_of(tmp_path)).points)["Power"]
+    assert re.fullmatch(
+        r"In four of five studies, 12 tasks like these show a difference of 5\d\.\d points of success .*", said
+    )
+    seeds = [run(arm, known, seed=seed) for arm in ("sft", "distilled") for seed in (0, 1)]
+    write_study(tmp_path, seeds, [])
+    assert "Power" not in dict(verdict(cell_of(tmp_path)).points)  # no two runs differ
+    write_study(tmp_path, [*seeds[:3], run("distilled", lambda t, c: t != "put-0", seed=1)], [])
+    assert "12 tasks and 2 trainings like these" in dict(verdict(cell_of(tmp_path)).points)["Power"]
 
 
 def test_withheld_skills_that_no_task_calls_for_are_left_out(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ moved. A figure is paired over the tasks of the reported panel, all of them unde
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
@@ -21,8 +20,9 @@ from rich.table import Table
 from rich.text import Text
 
 from stages.reporting.words import DASH, interval, listed, mean, p_value, signed
-from stages.stats.contrasts import ALPHA, ContrastRow
+from stages.stats.contrasts import ContrastRow
 from stages.stats.headline import headline
+from stages.stats.power import ALPHA
 from stages.viewing.differences import StageDifferences, SystemDifference, stage_differences, system_differences
 from stages.viewing.revisions import WORKSPACE, Revision, RevisionError, find_revision, usual_revisions
 from stages.viewing.terminal import open_console
@@ -179,12 +179,12 @@ def named(systems: Sequence[SystemDifference]) -> str:
     return ", ".join(f"{cell} ({', '.join(names)})" for cell, names in by_cell.items())
 
 
-def figure_said(system: SystemDifference, found: ContrastRow) -> str:
+def figure_said(system: SystemDifference, row: ContrastRow) -> str:
     """One figure that moved: from what to what, by how much, how surely."""
-    row = dataclasses.replace(found, metric="success") if found.metric == "withheld" else found
+    name = row.metric if row.tasks == "all" else row.tasks
     by = f"{signed(row.difference, row.metric)} ({interval(row)})"
     alone = "" if row.only_a is None else f", {row.only_a} won and {row.only_b} lost"
     return (
-        f"{system.cell} {system.system} {found.metric}: {mean(row.mean_b, row.metric)} to {mean(row.mean_a, row.metric)}, {by}; "
+        f"{system.cell} {system.system} {name}: {mean(row.mean_b, row.metric)} to {mean(row.mean_a, row.metric)}, {by}; "
         f"{row.n} tasks{alone}, p {p_value(row.p)}: {'beyond' if row.told_apart else 'within'} noise"
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from stages.reporting import words
-from stages.stats.contrasts import ContrastRow
+from stages.stats.contrasts import ContrastRow, primary_metric
 from stages.stats.funnel import FunnelRow
 from stages.stats.systems import SystemRow, label
 
@@ -15,12 +15,13 @@ ORDER = tuple(words.SYSTEMS)
 
 @dataclass(frozen=True)
 class CellReport:
-    """One environment and agent: systems and contrasts of the reported panel, of the other panels, and the funnel."""
+    """One environment and agent: systems and contrasts of the reported panel, also by skill, of the other panels, and the funnel."""
 
     env: str
     agent: str
     systems: Sequence[SystemRow]
     contrasts: Sequence[ContrastRow]
+    by_skill: Sequence[ContrastRow]
     other_systems: Sequence[SystemRow]
     other_contrasts: Sequence[ContrastRow]
     funnel: FunnelRow | None
@@ -34,6 +35,11 @@ class CellReport:
     def title(self) -> str:
         """Name for a heading."""
         return f"{words.env(self.env)}, {words.agent(self.agent)}"
+
+    @property
+    def metric(self) -> str:
+        """The metric that the answer is judged by."""
+        return primary_metric(graded=self.systems[0].score is not None)
 
     @property
     def categories(self) -> list[str]:
@@ -63,24 +69,33 @@ class CellReport:
         """The contrast of two systems on the reported panel, if it was made."""
         return next((r for r in self.contrasts if (r.a, r.b, r.metric) == (a, b, metric)), None)
 
+    @property
+    def prediction(self) -> ContrastRow | None:
+        """What hints change for the untrained agent on the train panel, known before any student is trained."""
+        wanted = ("rag", "base", self.metric, self.funnel.panel if self.funnel else "")
+        return next((r for r in self.other_contrasts if (r.a, r.b, r.metric, r.panel) == wanted), None)
+
 
 def cells(
     systems: Iterable[SystemRow],
     other_systems: Iterable[SystemRow],
     contrasts: Iterable[ContrastRow],
     other_contrasts: Iterable[ContrastRow],
+    by_skill: Iterable[ContrastRow],
     funnel: Iterable[FunnelRow],
 ) -> list[CellReport]:
     """Group rows by environment and agent, in the order met; systems in the report's order."""
     ranked = sorted(systems, key=_rank)
     others = sorted(other_systems, key=lambda row: (row.panel, *_rank(row)))
-    pairs, other_pairs, ways = list(contrasts), list(other_contrasts), list(funnel)
+    pairs, other_pairs, skilled, ways = list(contrasts), list(other_contrasts), list(by_skill), list(funnel)
+    reported = {row.env: row.panel for row in ranked}
     return [
         CellReport(
             env=env,
             agent=agent,
             systems=[r for r in ranked if (r.env, r.agent) == (env, agent)],
             contrasts=[r for r in pairs if (r.env, r.agent) == (env, agent)],
+            by_skill=[r for r in skilled if (r.env, r.agent, r.panel) == (env, agent, reported[env])],
             other_systems=[r for r in others if (r.env, r.agent) == (env, agent)],
             other_contrasts=[r for r in other_pairs if (r.env, r.agent) == (env, agent)],
             funnel=next((r for r in ways if (r.env, r.agent) == (env, agent)), None),

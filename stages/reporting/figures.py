@@ -22,7 +22,6 @@ from stages.core.text import visible
 from stages.reporting import words
 from stages.reporting.cells import CellReport
 from stages.reporting.recorded import Curve
-from stages.stats.contrasts import primary_metric
 from stages.stats.systems import SystemRow
 
 INK, FAINT, PAPER = "#010203", "#040506", "#070809"
@@ -78,9 +77,8 @@ def figures(cell: CellReport, curves: Mapping[str, Curve]) -> dict[str, tuple[st
     if cell.meets_withheld:
         drawn["skills"] = (f"Known and withheld skills (strength: {cell.systems[0].strength})", skills(cell))
     drawn["tokens"] = ("Success against tokens: up and to the left is better", tokens(cell))
-    metric = primary_metric(graded=cell.systems[0].score is not None)
-    if any(row.metric == metric for row in cell.contrasts):
-        drawn["contrasts"] = (f"Paired differences in {metric}, with 95 % interval", contrasts(cell, metric))
+    if any(row.metric == cell.metric for row in cell.contrasts):
+        drawn["contrasts"] = (f"Paired differences in {cell.metric}, with 95 % interval", contrasts(cell, cell.metric))
     drawn["categories"] = ("Success by task type (exploratory)", categories(cell))
     if any(curves.values()):
         drawn["learning"] = ("Learning curves of the students", learning(curves))

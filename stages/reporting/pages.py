@@ -98,6 +98,8 @@ def summary(cell: CellReport) -> dict[str, Any]:
         "verdict": verdict(cell),
         "notes": notes(cell),
         "headline": tables.headline(cell, cell.systems),
+        "gained_and_lost": tables.gained_and_lost(cell),
+        "predicted": tables.predicted(cell),
         "paper": beside(cell),
     }
 

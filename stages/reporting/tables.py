@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from stages.core.records import REJECTIONS
 from stages.reporting import words
 from stages.reporting.cells import CellReport
-from stages.stats.contrasts import PRIMARY_PANEL, ContrastRow
+from stages.stats.contrasts import PRIMARY, PRIMARY_PANEL, ContrastRow
 from stages.stats.funnel import FunnelRow
 from stages.stats.systems import SystemRow
 
@@ -90,7 +90,7 @@ def contrasts(rows: Sequence[ContrastRow], metric: str) -> Table:
     for row in rows:
         line = [f"{row.a} {words.MINUS} {row.b}{' (primary)' if row.primary else ''}"]
         line += [f"{words.mean(row.mean_a, metric)}, {words.mean(row.mean_b, metric)}"]
-        line += [f"{words.signed(row.difference, metric)} ({words.interval(row)})"]
+        line += [words.difference(row)]
         line += [words.p_value(row.p_value), words.p_value(row.p_holm)]
         lines.append([*line, *([f"{row.only_a} : {row.only_b}"] if counted else [])])
     marked = frozenset(i for i, row in enumerate(rows) if row.primary)
@@ -114,6 +114,36 @@ def contrasts_by_metric(rows: Sequence[ContrastRow]) -> list[Table]:
     """One table a metric, in the order met."""
     metrics = dict.fromkeys(row.metric for row in rows)
     return [contrasts([row for row in rows if row.metric == metric], metric) for metric in metrics]
+
+
+def gained_and_lost(cell: CellReport) -> Table | None:
+    """A line a student: against the base agent, at tasks of withheld and of known skills."""
+    rows = {(row.a, row.tasks): row for row in cell.by_skill}
+    if not rows:
+        return None
+    kinds = ("withheld", "known")
+    lines = [
+        [a, *(words.difference(rows[a, kind]) for kind in kinds)] for a in dict.fromkeys(row.a for row in cell.by_skill)
+    ]
+    counted = [words.numbers(row.n for row in cell.by_skill if row.tasks == kind) for kind in kinds]
+    columns = ["Student against base", *(f"{kind.capitalize()} skills (95 %)" for kind in kinds)]
+    note = f"Points of {cell.metric} on {counted[0]} tasks of withheld and {counted[1]} of known skills, paired. Descriptive: no test, no correction."
+    return Table("What was gained and what was lost", columns, lines, note)
+
+
+def predicted(cell: CellReport) -> Table | None:
+    """What hints change for the untrained agent, and what training without them then changed."""
+    foretold = cell.prediction
+    measured = [row for pair in (("distilled", "base"), PRIMARY) if (row := cell.contrast(*pair, cell.metric))]
+    if foretold is None or not measured:
+        return None
+    lines = [["predicted: hints against none", words.difference(foretold), f"{foretold.n} {foretold.panel}"]]
+    lines += [[f"measured: {row.a} against {row.b}", words.difference(row), f"{row.n} {row.panel}"] for row in measured]
+    note = (
+        f"Points of {cell.metric}. The prediction is the base agent's own, before any student is trained, on the panel whose failures the hints "
+        "were drawn from: it leans high."
+    )
+    return Table("Predicted and measured", ["Gain", "Points (95 %)", "Tasks"], lines, note)
 
 
 def way(row: FunnelRow) -> list[tuple[str, str, str]]:

@@ -9,7 +9,7 @@ from statistics import fmean
 from stages.reporting import words
 from stages.reporting.cells import CellReport, break_even
 from stages.reporting.tables import Table
-from stages.stats.contrasts import PRIMARY, ContrastRow, primary_metric
+from stages.stats.contrasts import PRIMARY, ContrastRow
 from stages.stats.systems import STUDENTS
 
 CONTROLS = (
@@ -46,21 +46,21 @@ class Verdict:
 def verdict(cell: CellReport) -> Verdict:
     """What the metric files say."""
     tone, answer = _answer(cell)
-    points = [("Withheld skills", _withheld(cell)), ("Solved in full", _in_full(cell)), ("Cost", _cost(cell))]
+    points = [
+        ("Withheld skills", _withheld(cell)),
+        ("Solved in full", _in_full(cell)),
+        ("Power", _power(cell)),
+        ("Cost", _cost(cell)),
+    ]
     return Verdict(tone, answer, _differences(cell), [(heading, said) for heading, said in points if said])
-
-
-def _metric(cell: CellReport) -> str:
-    return primary_metric(graded=cell.systems[0].score is not None)
 
 
 def _answer(cell: CellReport) -> tuple[str, str]:
     """Judged by the contrast declared beforehand, and by the one with the base agent."""
-    metric = _metric(cell)
     missing = [system for system in PRIMARY if not cell.rows_of(system)]
     if missing:
         return "open", f"Not answered: {words.listed(missing)} not evaluated, so there is nothing to compare."
-    row = cell.contrast(*PRIMARY, metric)
+    row = cell.contrast(*PRIMARY, cell.metric)
     if row is None:
         return "open", "Not answered: no task was played to its end by both students."
     where = "" if row.primary else f" (on the {row.panel} panel, for choices only)"
@@ -68,8 +68,8 @@ def _answer(cell: CellReport) -> tuple[str, str]:
         return "open", f"Not shown{where}: distilled students and students of own successes are not told apart."
     if row.difference < 0:
         return "no", f"No{where}: distilled students do worse than students of the agent's own successes."
-    by = f"{', by score' if metric == 'score' else ''}{where}"
-    above = cell.contrast("distilled", "base", metric)
+    by = f"{', by score' if cell.metric == 'score' else ''}{where}"
+    above = cell.contrast("distilled", "base", cell.metric)
     if above and not (above.told_apart and above.difference > 0):
         return (
             "partly",
@@ -80,7 +80,7 @@ def _answer(cell: CellReport) -> tuple[str, str]:
 
 def _differences(cell: CellReport) -> Table | None:
     """A line a comparison that the answer rests on: the students', hints against none, the controls."""
-    metric = _metric(cell)
+    metric = cell.metric
     pairs = [PRIMARY, ("distilled", "base"), ("distilled", "rag"), ("rag", "base"), *CONTROLS]
     rows = [row for pair in pairs if (row := cell.contrast(*pair, metric))]
     if not rows:
@@ -88,7 +88,7 @@ def _differences(cell: CellReport) -> Table | None:
     lines = [
         [
             f"{row.a} against {row.b}{' (primary)' if row.primary else ''}",
-            f"{words.signed(row.difference, metric)} ({words.interval(row)})",
+            words.difference(row),
             words.p_value(row.p),
             _meaning(row),
         ]
@@ -130,11 +130,24 @@ def _withheld(cell: CellReport) -> str:
 def _in_full(cell: CellReport) -> str:
     """Where the score judges, whether more tasks are solved in full."""
     row = cell.contrast(*PRIMARY, "success")
-    if row is None or _metric(cell) == "success":
+    if row is None or cell.metric == "success":
         return ""
     points = words.signed(row.difference, "success")
     p = words.p_value(row.p)
     return f"{row.a} against {row.b} {points} points of success (p {p if p.startswith('<') else f'= {p}'}), {_meaning(row)}."
+
+
+def _power(cell: CellReport) -> str:
+    """How small a difference the primary contrast could show: what an answer of "not shown" is worth."""
+    row = cell.contrast(*PRIMARY, cell.metric)
+    if row is None or row.detectable is None:
+        return ""
+    points = words.signed(row.detectable, row.metric).removeprefix("+")
+    seeds = f" and {row.seeds} trainings" if row.seeds > 1 else ""
+    return (
+        f"In four of five studies, {row.n} tasks{seeds} like these show a difference of {points} points of {row.metric} "
+        f"between {row.a} and {row.b}; smaller ones less often."
+    )
 
 
 def _cost(cell: CellReport) -> str:

@@ -36,7 +36,11 @@ STRENGTHS = {
     "hinted_only": "shown in the warm-up only together with their hint, which is weaker evidence",
 }
 METRICS = {"success": "success", "score": "score", "tokens": "tokens an episode"}
-TESTS = {"mcnemar": "exact McNemar", "sign_flip": "sign-flip permutation"}
+TESTS = {
+    "mcnemar": "exact McNemar",
+    "sign_flip": "sign-flip permutation",
+    "two_way": "sign-flip permutation and bootstrap over seeds and tasks",
+}
 
 
 def env(name: str) -> str:
@@ -111,6 +115,13 @@ def mean(number: float, metric: str) -> str:
 def interval(row: ContrastRow) -> str:
     """A contrast's 95 % interval in the unit of `signed`."""
     return f"{signed(row.low, row.metric)} to {signed(row.high, row.metric)}"
+
+
+def difference(row: ContrastRow) -> str:
+    """A contrast's difference with its interval; where all tasks came out alike, a resample says nothing, and that is said."""
+    if row.low == row.high == 0:
+        return f"{signed(row.difference, row.metric)} (no task differs)"
+    return f"{signed(row.difference, row.metric)} ({interval(row)})"
 
 
 def numbers(found: Iterable[int]) -> str:

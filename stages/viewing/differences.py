@@ -109,17 +109,15 @@ def _seeds_said(first: str, mine: Iterable[int], second: str, theirs: Iterable[i
 
 
 def _paired(sides: Sides, row: Row, resamples: int, seed: int) -> list[ContrastRow]:
-    """A row a figure, of all tasks that no machine failed at; `withheld` is success where the task calls for a withheld skill."""
+    """A row a figure, of all tasks that no machine failed at, and one of success where the task calls for a withheld skill."""
     tasks = complete_tasks(sides)
     graded = row["score"] is not None
-    withheld = {e.task_id for e in sides[0][0] if e.skill in row["withheld"]}
-    wanted = [(metric, metric, tasks) for metric in metrics_of(graded)]
-    wanted.append(("withheld", "success", [task for task in tasks if task in withheld]))
-    return [
-        dataclasses.replace(contrast_row(sides, chosen, metric, resamples, seed, graded), metric=name)
-        for name, metric, chosen in wanted
-        if chosen
-    ]
+    hidden = {e.task_id for e in sides[0][0] if e.skill in row["withheld"]}
+    rows = [contrast_row(sides, tasks, metric, resamples, seed, graded) for metric in metrics_of(graded) if tasks]
+    withheld = [task for task in tasks if task in hidden]
+    if withheld:
+        rows.append(contrast_row(sides, withheld, "success", resamples, seed, graded, "withheld"))
+    return rows
 
 
 def _hashes(entry: dict[str, Any], part: str) -> dict[str, str]:
