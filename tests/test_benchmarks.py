@@ -293,8 +293,9 @@ def test_a_server_that_cannot_be_measured_is_named_at_once(monkeypatch: pytest.M
     monkeypatch.setattr(servers.importlib.util, "find_spec", lambda package: None)
     with pytest.raises(SystemExit, match=r"--server llama\.cpp: xllamacpp is not installed; pip install it"):
         servers.check("llama.cpp")
-    with pytest.raises(SystemExit, match=r"--server vllm: expected transformers, llama\.cpp or an address"):
-        servers.check("vllm")
+    with pytest.raises(SystemExit, match=r"--server sglang: expected transformers, llama\.cpp, vllm or an address"):
+        servers.check("sglang")
+    servers.check("vllm")  # in an environment of its own, which is made where it is missing
     servers.check("https://example.org/v1")
 
 

@@ -52,7 +52,7 @@ def check(name: str) -> None:
     """End the program for a name that is neither a kind's nor an address, and for a kind whose package is not there."""
     if name in KINDS:
         package = KINDS[name][0]
-        if importlib.util.find_spec(package) is None:
+        if package and importlib.util.find_spec(package) is None:
             raise SystemExit(f"--server {name}: {package} is not installed; pip install it, then run this again")
     elif not name.startswith(("http://", "https://")):
         raise SystemExit(f"--server {name}: expected {', '.join(KINDS)} or an address (http://HOST:PORT/v1)")
@@ -112,11 +112,11 @@ def _llama_cpp(base: Path, folder: Path, room: Room) -> AbstractContextManager[R
     return _running([sys.executable, program, str(model), MODEL, *numbers], port, folder / "log", {})
 
 
-# The package that it needs, and how it is started with a model's folder, a folder of its own, and its room.
-KINDS: dict[str, tuple[str, Callable[[Path, Path, Room], AbstractContextManager[Running]]]] = {
+# The package that it needs here, and how it is started with a model's folder, a folder of its own, and its room.
+KINDS: dict[str, tuple[str | None, Callable[[Path, Path, Room], AbstractContextManager[Running]]]] = {
     "transformers": ("fastapi", _transformers),
     "llama.cpp": ("xllamacpp", _llama_cpp),
-    "vllm": ("filelock", vllm_serve),
+    "vllm": (None, vllm_serve),
 }
 
 
