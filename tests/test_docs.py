@@ -30,6 +30,7 @@ ELSEWHERE = {
     r"\./run test.*": "this is it",
     r"\./run exp --profile (cpu_study|agents|paper_7b)": "hours, or a GPU; the profiles are read by tests/test_commands.py",
     r"dvc exp run .*model\.source=Qwen/.*": "needs a model hub",
+    r"dvc exp run .*hints\.writer=llm .*": "needs a model at a server: tests/test_hint_writers.py",
     r"pip install .*": "needs a registry: tests/test_extras.py",
     r"\./run setup": "makes the environment: tests/test_extras.py",
     r"dvc repro panels@alfworld panels@webshop source": "fetches data and model",
