@@ -129,7 +129,8 @@ def main() -> None:
     for cell in asked.cells:
         facts = measure(settings, cell, asked.writers, asked.panels)
         show(f"{cell}: failures at withheld skills, and what was written of them", facts["links"])
-        show(f"{cell}: successes of the base agent with each writer's hints", facts["played"])
+        if facts["played"]:
+            show(f"{cell}: successes of the base agent with each writer's hints", facts["played"])
         record({cell: facts}, {"k": settings.hints.k, "evidence": settings.hints.evidence}, OUT)
 
 
