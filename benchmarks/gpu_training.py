@@ -1,10 +1,10 @@
 """What training a student takes on this GPU: memory, tokens a second, and how near that comes to the GPU's matrix products.
 
-    python benchmarks/gpu_training.py [7b 14b] [--quantize 4bit none] [--lengths 4096 8192] [--arms distilled on_policy]
+    python benchmarks/gpu_training.py [--models 7b 14b] [--quantize 4bit none] [--lengths 4096 8192] [--arms distilled on_policy]
 
 Models have Qwen2.5's sizes and weights drawn at random, made in a temporary folder; lessons are random ids of one length, of which a share
 is trained. Neither changes memory or speed. The recipe is that of the profile of the model's size, for ALFWorld. A run of one step is taken
-off, so loading and warming up do not count. What does not fit the GPU gets a row that says so. Records rows in gpu_training.json, by GPU.
+off, so loading does not count. What does not fit the GPU gets a row that says so. Records rows in gpu_training.json, by GPU.
 """
 
 from __future__ import annotations
@@ -81,7 +81,10 @@ def lessons(number: int, length: int, arm: str) -> list[Encoded]:
 
 
 def run(base: Path, examples: Sequence[Encoded], recipe: Students) -> float:
-    """Seconds of a training run."""
+    """Seconds of a training run, whose peak of memory alone is kept."""
+    gc.collect()  # the model of the run before, whose trainer refers to itself
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         if isinstance(examples[0], Pair):
@@ -95,15 +98,14 @@ def run(base: Path, examples: Sequence[Encoded], recipe: Students) -> float:
 def measure(base: Path, decoder: Decoder, recipe: Students, length: int, arm: str) -> dict[str, Any]:
     """Memory in GB (of 1e9 bytes), and tokens that a student meets a second; FLOPs are those that `flops.training` counts, recomputing not."""
     examples = lessons(STEPS * recipe.batch_size * recipe.accumulation, length, arm)
-    gc.collect()
-    torch.cuda.empty_cache()
-    torch.cuda.reset_peak_memory_stats()
+    one_step = examples[: len(examples) // STEPS]
     try:
-        first = run(base, examples[: len(examples) // STEPS], recipe)
+        run(base, one_step, recipe)  # whatever is compiled at first use
+        first = run(base, one_step, recipe)
         seconds = run(base, examples, recipe) - first
     except torch.cuda.OutOfMemoryError:
         return {"fits": False}
-    tokens = length * (len(examples) - len(examples) // STEPS)
+    tokens = length * (len(examples) - len(one_step))
     work = training(decoder, recipe.lora.r, [(length, round(TRAINED * length))] * (tokens // length))
     return {
         "fits": True,
@@ -111,7 +113,7 @@ def measure(base: Path, decoder: Decoder, recipe: Students, length: int, arm: st
         "reserved_gb": torch.cuda.max_memory_reserved() / 1e9,
         "tokens_per_second": tokens / seconds,
         "tflops": work / seconds / 1e12 if arm != "on_policy" else None,
-        "first_step_seconds": first,
+        "one_step_seconds": first,
     }
 
 
@@ -127,7 +129,8 @@ def gemm_tflops() -> float:
 
 
 def rows(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    for size in args.sizes:
+    """A row a model, way to keep its weights, length and arm."""
+    for size in args.models:
         over = profile.PROFILES / f"paper_{'7b' if size == 'tiny' else size}.yaml"
         recipe = profile.settings_with(PARAMS, over).students["alfworld"]
         with tempfile.TemporaryDirectory() as folder:
@@ -143,7 +146,7 @@ def rows(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
 def main() -> None:
     """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sizes", nargs="*", choices=[*SIZES], default=["7b", "14b"])
+    parser.add_argument("--models", nargs="+", choices=[*SIZES], default=["7b", "14b"])
     parser.add_argument("--quantize", nargs="+", choices=["4bit", "none"], default=["4bit", "none"])
     parser.add_argument("--lengths", nargs="+", type=int, default=[4096, 8192])
     parser.add_argument("--arms", nargs="+", choices=["distilled", "on_policy"], default=["distilled"])
@@ -151,13 +154,14 @@ def main() -> None:
     if not torch.cuda.is_available():
         raise Fault("no GPU here: this measures training on one")
     hush_libraries()
-    found = []
+    gpu, gemm = torch.cuda.get_device_name(), gemm_tflops()
+    found: list[dict[str, Any]] = []
     for row in rows(args):
-        print(row, flush=True)
         found.append(row)
-    gpu = torch.cuda.get_device_name()
-    record({gpu: {"gemm_tflops": gemm_tflops(), "rows": found}}, {"steps": STEPS, "trained_share": TRAINED}, RESULTS)
-    show(f"Training on one {gpu}", [row for row in found if row["fits"]])
+        print(row, flush=True)
+        facts = {"gemm_tflops": gemm, "rows": found}
+        record({gpu: facts}, {"steps": STEPS, "trained_share": TRAINED}, RESULTS)
+    show(f"Training on one {gpu}: bf16 products at {gemm:.0f} TFLOP/s", [row for row in found if row["fits"]])
 
 
 if __name__ == "__main__":
