@@ -4,13 +4,14 @@
 
 Models have Qwen2.5's sizes and weights drawn at random, made in a temporary folder; lessons are random ids of one length, of which a share
 is trained. Neither changes memory or speed. The recipe is that of the profile of the model's size, for ALFWorld. A run of one step is taken
-off, so loading does not count. What does not fit the GPU gets a row that says so. Records rows in gpu_training.json, by GPU.
+off, so loading does not count. What does not fit the GPU gets a row that says so. Replaces these rows in gpu_training.json, by GPU.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import json
 import random
 import sys
 import tempfile
@@ -37,6 +38,7 @@ SIZES = {"tiny": (128, 256, 2, 4, 2), "7b": (3584, 18944, 28, 28, 4), "14b": (51
 WORDS = 152064
 STEPS = 4
 TRAINED = 0.15  # of a lesson's tokens; the rest is prompt and observations
+KEYS = ("model", "quantize", "length", "arm")
 HINTS = 128  # tokens that hints add to the teacher's prompt
 
 
@@ -117,6 +119,14 @@ def measure(base: Path, decoder: Decoder, recipe: Students, length: int, arm: st
     }
 
 
+def earlier(gpu: str) -> list[dict[str, Any]]:
+    """Rows of earlier runs on such a GPU, of which each is kept until it is measured anew."""
+    if not RESULTS.is_file():
+        return []
+    found: list[dict[str, Any]] = json.loads(RESULTS.read_text(encoding="utf-8")).get(gpu, {}).get("rows", [])
+    return found
+
+
 def gemm_tflops() -> float:
     """Speed of a large bf16 matrix product."""
     a, b = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in range(2))
@@ -155,9 +165,9 @@ def main() -> None:
         raise Fault("no GPU here: this measures training on one")
     hush_libraries()
     gpu, gemm = torch.cuda.get_device_name(), gemm_tflops()
-    found: list[dict[str, Any]] = []
+    found = earlier(gpu)
     for row in rows(args):
-        found.append(row)
+        found = [old for old in found if any(old[key] != row[key] for key in KEYS)] + [row]
         print(row, flush=True)
         facts = {"gemm_tflops": gemm, "rows": found}
         record({gpu: facts}, {"steps": STEPS, "trained_share": TRAINED}, RESULTS)
