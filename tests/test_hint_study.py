@@ -158,7 +158,6 @@ def test_a_shop_task_wants_the_groups_of_the_options_that_it_names(tmp_path: Pat
     assert names("Click the {color} and the {size} that the instruction names.") == {"color", "size"}
 
 
-@pytest.mark.skipif(not RESULTS.is_file(), reason="the study has no results yet")
 def test_the_committed_page_shows_the_committed_results() -> None:
     committed = RESULTS.with_name("README.md").read_text(encoding="utf-8")
     assert committed == page(json.loads(RESULTS.read_text(encoding="utf-8")), committed)
