@@ -5,7 +5,7 @@
 Reads data/rollouts/<cell>/episodes.parquet, the environment's panels (of the measured ones the names alone, see `stages.hinting.gate`), and what people
 changed (`hints.curated`). Writes the tables of `Tables`, bank.md (the bank for people) and writer.json (who wrote the hints, and what of a failure it
 read) to data/hints/<cell>/, all or nothing. A failure of the machine teaches nothing and is skipped; an agent without failures leaves empty tables,
-which is no error.
+which is an error in a later round alone.
 """
 
 from __future__ import annotations
@@ -67,6 +67,10 @@ def run(cell: str) -> str:
     tasks, sha256 = load_panel(panels, PANEL)
     episodes = read(source, Episode)
     failed = failures(episodes, sha256, str(source))
+    if study.rounds and not failed:
+        raise HintError(
+            f"{source}: {study.rounds[-1].student} failed at no train task, so round {len(study.rounds) + 1} has nothing to learn"
+        )
     rules = rules_of(cell.env)
     curated, limits = Path(settings.curated), Rules(cell, categories(cell.env, tasks), settings.max_chars)
     curation = read_curation(curated, limits)  # before anything is paid for

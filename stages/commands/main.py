@@ -8,6 +8,7 @@ python -m stages shop                a WebShop site with the test panel's goals,
 python -m stages play                a task played by oneself, or by an agent while one watches
 python -m stages ui                  MLflow's pages, at the table of all systems
 python -m stages compare             experiments and commits beside each other, figures and what moved them
+python -m stages rounds              later rounds, whose base is a student of the round before
 python -m stages show                recorded episodes, and where hints came from
 
 A command is a module here with `add_parser`, which adds its arguments and sets `run`.
@@ -19,10 +20,10 @@ import argparse
 import os
 import sys
 
-from stages.commands import compare, doctor, fetch, play, profile, shop, show, ui, verify
+from stages.commands import compare, doctor, fetch, play, profile, rounds, shop, show, ui, verify
 from stages.core.process import Fault, check_root, hush_libraries
 
-COMMANDS = (profile, doctor, fetch, verify, shop, compare, ui, play, show)
+COMMANDS = (profile, doctor, fetch, verify, shop, compare, ui, rounds, play, show)
 
 
 def main() -> int:

@@ -28,6 +28,7 @@ from stages.core.sections import (
     Model,
     Panels,
     Positive,
+    Round,
     Runner,
     Section,
     Server,
@@ -223,6 +224,7 @@ class Settings(Section):
     panels: Panels
     limit: dict[str, Positive | None]
     model: Model
+    rounds: list[Round]
     warmup: Warmup
     agent: AgentSettings
     engine: Engine
@@ -272,6 +274,20 @@ class Settings(Section):
             if cell.env in self.panels.envs and not self.panels[cell.env].size("warmup"):
                 raise ValueError(
                     f"warmup.enabled needs warm-up tasks of {cell.env}: give panels.{cell.env} some, or set warmup.enabled to false"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _later_rounds(self) -> Settings:
+        cell = self.axes.cells[0]
+        for earlier in self.rounds:
+            if len(self.axes.cell) > 1 or not earlier.student.startswith(f"{cell}_"):
+                raise ValueError(
+                    f"rounds has {earlier.student}: axes.cell must be its cell alone, and is {self.axes.cell}"
+                )
+            if self.agent.shots[cell.env]:
+                raise ValueError(
+                    f"rounds: a student learnt to play without worked examples; set agent.shots.{cell.env} to 0"
                 )
         return self
 

@@ -33,6 +33,13 @@ class Model(Section):
     template: dict[str, JsonValue] = {}
 
 
+class Round(Section):
+    """An earlier round's student, which a later round's base is: its folder in data/students at a `commit` of this project, an experiment's too."""
+
+    commit: Annotated[str, Field(pattern="^[0-9a-f]{40}$")]
+    student: str
+
+
 class AgentSettings(Section):
     """How agents are prompted and read, whatever their form. `shots`: worked examples in every prompt but the students'; `category`: what hints
     and examples are chosen by, the task's own (`oracle`, as in the paper) or read from its instruction (`inferred`, as a deployed agent must);

@@ -1,4 +1,5 @@
-"""What a model is called in records: its source, the arguments of its chat template, and the digest of its weights."""
+"""What a model is called in records: its source, the students of earlier rounds that it is, the arguments of its chat template, and the digest of
+its weights."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ def base_name(base: Path) -> str:
         raise ModelError(f"{path}: no such file; run `dvc repro base`")
     found = json.loads(path.read_text(encoding="utf-8"))
     template = "; ".join(f"{name}={json.dumps(value)}" for name, value in template_of(path).items())
-    return f"{found['source']}{f' ({template})' if template else ''}@{found['weights_sha256'][:12]}"
+    line = "".join(f" + {student}" for student in found.get("students", ()))
+    return f"{found['source']}{line}{f' ({template})' if template else ''}@{found['weights_sha256'][:12]}"
 
 
 def check_student(base: Path, adapter: Path) -> None:
