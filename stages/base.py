@@ -37,7 +37,7 @@ def run() -> str:
     with replacing(OUT) as fresh, tempfile.TemporaryDirectory(dir=OUT.parent, prefix=".rounds.") as work:
         first, rounds = _first(fresh), load().rounds
         for number, earlier in enumerate(rounds, 1):
-            student = _fetched(earlier, Path(work) / f"student{number}")
+            student = fetched(earlier, Path(work) / f"student{number}")
             below = fresh.rename(Path(work) / f"base{number}")
             check_student(below, student / "adapter")
             fresh.mkdir()
@@ -66,7 +66,7 @@ def _identify(folder: Path, identity: dict[str, Any]) -> None:
     (folder / "identity.json").write_text(json.dumps(identity, indent=1) + "\n", encoding="utf-8")
 
 
-def _fetched(earlier: Round, out: Path) -> Path:
+def fetched(earlier: Round, out: Path) -> Path:
     """The folder of an earlier round's student, from DVC's cache or the remote storage. Raises `TrainingError` when neither has it."""
     from dvc.exceptions import DvcException  # DVC takes a second to import
     from dvc.repo import Repo

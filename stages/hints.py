@@ -24,6 +24,7 @@ from stages.core.files import replacing
 from stages.core.params import Settings, load
 from stages.core.process import Fault, run_stage
 from stages.core.records import SCHEMA_VERSION, Answer, BankEntry, Episode, Hint, Opening, Rejection, read, write
+from stages.core.sections import Round
 from stages.envs.base import Environment, Task
 from stages.envs.panel import load_panel, panel_names
 from stages.envs.registry import make
@@ -67,10 +68,7 @@ def run(cell: str) -> str:
     tasks, sha256 = load_panel(panels, PANEL)
     episodes = read(source, Episode)
     failed = failures(episodes, sha256, str(source))
-    if study.rounds and not failed:
-        raise HintError(
-            f"{source}: {study.rounds[-1].student} failed at no train task, so round {len(study.rounds) + 1} has nothing to learn"
-        )
+    check_round(study.rounds, failed)
     rules = rules_of(cell.env)
     curated, limits = Path(settings.curated), Rules(cell, categories(cell.env, tasks), settings.max_chars)
     curation = read_curation(curated, limits)  # before anything is paid for
@@ -82,6 +80,15 @@ def run(cell: str) -> str:
     page = bank_page(cell, made.bank, made.hints, settings.curated)
     write_all(DATA / "hints" / cell, made, {"writer": settings.writer, "basis": basis}, page)
     return f"{cell}: {summary(failed, made)}"
+
+
+def check_round(rounds: Sequence[Round], failed: Sequence[Episode]) -> None:
+    """Raise `HintError` when a later round's base failed at nothing: a round learns from failures."""
+    if rounds and not failed:
+        raise HintError(
+            f"{rounds[-1].student} failed at no train task, so round {len(rounds) + 1} has nothing to learn from; "
+            "the round before is the last one, or give panels more train tasks"
+        )
 
 
 def failures(episodes: Sequence[Episode], sha256: str, where: str) -> list[Episode]:

@@ -18,6 +18,7 @@ import stages.hints as stage
 from stages.core import plugins
 from stages.core.params import Cell, load
 from stages.core.records import Answer, BankEntry, Episode, Hint, Opening, Rejection, read
+from stages.core.sections import Round
 from stages.core.spec import EnvSpec
 from stages.envs.base import Task
 from stages.envs.panel import write_panels
@@ -292,6 +293,16 @@ def test_no_failures_are_no_error(tmp_path: Path) -> None:
     stage.write_all(tmp_path / "out", made, {"writer": "rules", "basis": basis}, "")
     assert read(tmp_path / "out/bank.parquet", BankEntry) == []
     assert "failed at no task" in stage.summary([], made)
+
+
+def test_a_round_whose_base_failed_at_nothing_is_refused() -> None:
+    second = [Round(commit="0" * 40, student="alfworld_react_distilled_s0")]
+    with pytest.raises(
+        stage.HintError,
+        match="alfworld_react_distilled_s0 failed at no train task, so round 2 has nothing to learn from",
+    ):
+        stage.check_round(second, [])
+    stage.check_round([], [])
 
 
 def test_a_missing_input_is_one_line_and_changes_nothing(

@@ -15,6 +15,7 @@ from stages.core.params import Cell, Settings, SettingsError, load, parse
 
 COMMITTED = Path(__file__).parent.parent / "params.yaml"
 VALUES: dict[str, Any] = yaml.safe_load(COMMITTED.read_text(encoding="utf-8"))
+STUDENT = "alfworld_react_distilled_s0"
 
 
 def changed(**values: Any) -> dict[str, Any]:
@@ -122,6 +123,11 @@ def test_unknown_keys_are_refused(change: dict[str, Any], key: str) -> None:
         ({"panels__alfworld__sizes__train__slice": 1}, "panels.alfworld.sizes.train.slice"),
         ({"panels__alfworld__source": "stolen"}, "panels.alfworld.source"),
         ({"model__source": ""}, "model.source"),
+        ({"rounds": [{"commit": "HEAD", "student": STUDENT}]}, "rounds.0.commit"),
+        (
+            {"rounds": [{"commit": "0" * 40, "student": STUDENT}]},
+            f"(top): rounds has {STUDENT}: axes.cell must be its cell",
+        ),
         ({"warmup__hinted_share": 1.5}, "warmup.hinted_share"),
         ({"warmup__withheld__alfworld": ["boil"]}, "warmup: withheld.alfworld names 'boil'"),
         ({"warmup__withheld__webshop": ["heat"]}, "warmup: withheld.webshop names 'heat'"),

@@ -279,16 +279,12 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _later_rounds(self) -> Settings:
-        cell = self.axes.cells[0]
-        for earlier in self.rounds:
-            if len(self.axes.cell) > 1 or not earlier.student.startswith(f"{cell}_"):
-                raise ValueError(
-                    f"rounds has {earlier.student}: axes.cell must be its cell alone, and is {self.axes.cell}"
-                )
-            if self.agent.shots[cell.env]:
-                raise ValueError(
-                    f"rounds: a student learnt to play without worked examples; set agent.shots.{cell.env} to 0"
-                )
+        cells, shots = self.axes.cells, f"agent.shots.{self.axes.cells[0].env}"
+        for student in [earlier.student for earlier in self.rounds]:
+            if len(cells) > 1 or not student.startswith(f"{cells[0]}_"):
+                raise ValueError(f"rounds has {student}: axes.cell must be its cell alone, and is {cells}")
+            if self.agent.shots[cells[0].env]:
+                raise ValueError(f"rounds: {student} learnt to play without worked examples; set {shots} to 0")
         return self
 
     @model_validator(mode="after")
