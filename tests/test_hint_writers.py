@@ -43,7 +43,6 @@ GOOD = "As soon as {object} is listed, take it."
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
     """A server that gives one good hint, and an empty store of answers."""
     monkeypatch.setattr(asking, "ANSWERS", tmp_path / "answers")
-    monkeypatch.setattr(asking, "ANSWERS", tmp_path / "answers")
     with serving() as running:
         running.answer = always(hinting(GOOD))
         yield running
