@@ -1,10 +1,10 @@
-"""From a failure to a task solved, link by link: how far the hints of each writer come at the skills that the warm-up withheld.
+"""From a failure to a bank, link by link: how far each writer comes at the skills that the warm-up withheld.
 
-    python benchmarks/hint_links.py [--cells alfworld_react webshop_act] [--writers rules self] [--panels train dev]
+    python benchmarks/hint_links.py [--cells alfworld_react webshop_act] [--writers rules self]
 
-Each writer reads the same failures of data/rollouts, beside the same probes and successes; what passes the gate becomes a bank, and the base agent
-plays the panels with each bank, and once without hints. A hint states the right step where it names all that the step is made of (`steps_of`).
-Without a panel named, nothing is played. Nothing of data/ is changed. What students make of it, a study says: dvc exp run -S hints.writer=self. Writes benchmarks/hint_links.json.
+Each writer reads the same failures of data/rollouts, beside the same probes and successes. A hint states the right step where it names all that the
+step is made of (`steps_of`). Nothing of data/ is changed. What the agent solves with each bank, benchmarks/hints.py says; what students make of it,
+`dvc exp run -S hints.writer=self`. Writes benchmarks/hint_links.json.
 
 It needs the outputs of `dvc repro rollouts`.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,6 @@ from stages.envs.registry import make
 from stages.hinting.base import Failure, rules_of
 from stages.hinting.contrast import beside
 from stages.hints import DATA, PANEL, Tables, failures, learn, probe_all
-from stages.retrieval.retriever import Retriever
-from stages.runner.study import Runner, System
 
 OUT = Path(__file__).with_suffix(".json")
 Step = tuple[str, ...]
@@ -76,27 +74,8 @@ def written(cell: Cell, failed: Sequence[Failure], made: Tables, right: dict[str
     }
 
 
-def played(settings: Settings, cell: Cell, made: Tables | None, panels: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Successes of the base agent on each panel at withheld and other skills, with a bank's hints or (None) without."""
-    if not panels:
-        return
-    runner = Runner(settings, cell, System("rag" if made else "base"))
-    if made:
-        hints = settings.hints
-        runner.retriever = Retriever("rag", made.bank, hints.k, 0, hints.retrieval, hints.scope, made.openings)
-    hidden = settings.warmup.hidden(cell.env)
-    runs, _ = runner.play(*panels)
-    for panel, episodes in runs.items():
-        for skills, part in (
-            ("withheld", [e for e in episodes if e.skill in hidden]),
-            ("known", [e for e in episodes if e.skill not in hidden]),
-        ):
-            won = sum(e.success for e in part)
-            yield {"panel": panel, "skills": skills, "tasks": len(part), "successes": won}
-
-
-def measure(settings: Settings, cell: Cell, writers: Sequence[str], panels: Sequence[str]) -> dict[str, Any]:
-    """The section of a cell: `links`, a row a writer, and `played`, a row a writer, panel and kind of skill."""
+def measure(settings: Settings, cell: Cell, writers: Sequence[str]) -> list[dict[str, Any]]:
+    """A cell's links, a row a writer."""
     source, folder, rules = (
         DATA / "rollouts" / cell / "episodes.parquet",
         DATA / "panels" / cell.env,
@@ -109,13 +88,12 @@ def measure(settings: Settings, cell: Cell, writers: Sequence[str], panels: Sequ
     env = make(cell.env, folder) if hints.probing and rules.probe else None
     told = [*beside(failed, probe_all(failed, tasks, env, rules, hints.probing), episodes, hints.evidence)]
     right = {t.task_id: steps_of(t, folder) for t in tasks if t.skill in settings.warmup.hidden(cell.env)}
-    links, successes = [], [{"writer": "none", **row} for row in played(settings, cell, None, panels)]
+    links = []
     for writer in writers:
         study = settings.model_copy(update={"hints": hints.model_copy(update={"writer": writer})})
         made, _ = learn(told, episodes, rules, study, folder)
         links.append({"writer": writer, **written(cell, told, made, right), "bank": len(made.bank)})
-        successes += [{"writer": writer, **row} for row in played(study, cell, made, panels)]
-    return {"links": links, "played": successes}
+    return links
 
 
 def main() -> None:
@@ -123,15 +101,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="how far the hints of each writer come, link by link")
     parser.add_argument("--cells", nargs="+", type=settings.cell, default=settings.axes.cells)
     parser.add_argument("--writers", nargs="+", default=["rules", "self"])
-    parser.add_argument("--panels", nargs="*", default=["train", "dev"], choices=["train", "dev"])
     asked = parser.parse_args()
     base_model()
     for cell in asked.cells:
-        facts = measure(settings, cell, asked.writers, asked.panels)
-        show(f"{cell}: failures at withheld skills, and what was written of them", facts["links"])
-        if facts["played"]:
-            show(f"{cell}: successes of the base agent with each writer's hints", facts["played"])
-        record({cell: facts}, {"k": settings.hints.k, "evidence": settings.hints.evidence}, OUT)
+        links = measure(settings, cell, asked.writers)
+        show(f"{cell}: failures at withheld skills, and what was written of them", links)
+        record({cell: {"links": links}}, {"evidence": settings.hints.evidence}, OUT)
 
 
 if __name__ == "__main__":

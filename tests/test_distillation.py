@@ -14,6 +14,7 @@ import torch
 from fake_study import lesson
 from peft import LoraConfig, PeftModel
 from test_model_template import with_template
+from test_trainer import RECIPE as LIKELIHOOD
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import SFTConfig
 
@@ -29,18 +30,7 @@ from stages.training.trainer import SAMPLE, TrainingError, distil
 pytest_plugins = ["tiny"]
 
 RECIPE = Students(
-    epochs=7,
-    learning_rate=1e-9,
-    schedule="cosine",
-    warmup_ratio=0.05,
-    weight_decay=0.0,
-    label_smoothing=0.0,
-    batch_size=2,
-    accumulation=1,
-    max_tokens=512,
-    gradient_checkpointing=False,
-    quantize="none",
-    lora={"r": 4, "alpha": 8, "dropout": 0.0},
+    **LIKELIHOOD.model_copy(update={"epochs": 7, "learning_rate": 1e-9}).model_dump(),
     on_policy=OnPolicy(epochs=4, learning_rate=5e-3, kl_clip=None),
 )
 HINT = "\nHints: look into the tin first."
