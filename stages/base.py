@@ -2,8 +2,8 @@
 
     python -m stages.base
 
-In a later round (`rounds`) the adapters of earlier rounds' students follow. Without any adapter the pretrained model is the base, and
-data/base/model/ holds its manifest alone.
+Without a warm-up the pretrained model is the base, and data/base/model/ holds its manifest alone. In a later round (`before`) the base is that of
+the round before with a student's adapter merged in.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ import json
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from stages.core.files import real_root, replacing
 from stages.core.params import load
 from stages.core.process import run_stage
-from stages.core.sections import Round
+from stages.core.sections import Before
 from stages.models.identity import base_name, check_student, template_of
 from stages.models.manifest import BASE as OUT
 from stages.models.manifest import SOURCE, Manifest, file_names, list_files, model_folder, read_manifest
@@ -34,21 +33,15 @@ def main() -> int:
 
 def run() -> str:
     """Merge, or list the model's files where there is nothing to add, write what identifies the weights, and say it."""
-    with replacing(OUT) as fresh, tempfile.TemporaryDirectory(dir=OUT.parent, prefix=".rounds.") as work:
-        first, rounds = _first(fresh), load().rounds
-        for number, earlier in enumerate(rounds, 1):
-            student = fetched(earlier, Path(work) / f"student{number}")
-            below = fresh.rename(Path(work) / f"base{number}")
-            check_student(below, student / "adapter")
-            fresh.mkdir()
-            digest = merge(model_folder(below), student / "adapter", fresh)
-            line = [f"{one.student} ({one.commit[:12]})" for one in rounds[:number]]
-            _identify(fresh, first | {"students": line, "weights_sha256": digest})
+    before = load().before
+    with replacing(OUT) as fresh:
+        identity = next_round(before, fresh) if before else first_round(fresh)
+        (fresh / "identity.json").write_text(json.dumps(identity, indent=1) + "\n", encoding="utf-8")
         return base_name(fresh)
 
 
-def _first(fresh: Path) -> dict[str, Any]:
-    """Make the first round's base; what identifies it."""
+def first_round(fresh: Path) -> dict[str, object]:
+    """Make the base of the pretrained model; returns what identifies it."""
     source = _source()
     if (WARMUP / "adapter_config.json").is_file():
         digest = merge(model_folder(SOURCE), WARMUP, fresh)
@@ -57,26 +50,33 @@ def _first(fresh: Path) -> dict[str, Any]:
         _manifest(str(source["source"])).write(fresh)
     template = template_of(IDENTITY)
     identity = {"schema_version": 1, "source": source["source"], "weights_sha256": digest}
-    identity |= {"template": template} if template else {}
-    _identify(fresh, identity)
-    return identity
+    return identity | ({"template": template} if template else {})
 
 
-def _identify(folder: Path, identity: dict[str, Any]) -> None:
-    (folder / "identity.json").write_text(json.dumps(identity, indent=1) + "\n", encoding="utf-8")
+def next_round(before: Before, fresh: Path) -> dict[str, object]:
+    """Make the base of the round before and its student; returns what identifies it. Raises `TrainingError`, or `ModelError` where the student
+    learnt on another base."""
+    with tempfile.TemporaryDirectory(dir=OUT.parent, prefix=".before.") as work:
+        base = fetched(before.commit, str(OUT), Path(work) / "base")
+        student = fetched(before.commit, f"data/students/{before.student}", Path(work) / "student")
+        check_student(base, student / "adapter")
+        digest = merge(model_folder(base), student / "adapter", fresh)
+        identity = json.loads((base / "identity.json").read_text(encoding="utf-8"))
+    line = [*identity.get("students", ()), f"{before.student} ({before.commit[:12]})"]
+    return {**identity, "students": line, "weights_sha256": digest}
 
 
-def fetched(earlier: Round, out: Path) -> Path:
-    """The folder of an earlier round's student, from DVC's cache or the remote storage. Raises `TrainingError` when neither has it."""
+def fetched(commit: str, path: str, out: Path) -> Path:
+    """An output of a commit of this project, from DVC's cache or the remote storage. Raises `TrainingError` when neither has it."""
     from dvc.exceptions import DvcException  # DVC takes a second to import
     from dvc.repo import Repo
+    from dvc_data.index import DataIndexError
 
-    place = f"data/students/{earlier.student}"
     try:
-        Repo.get(str(real_root(Path())), place, out=str(out), rev=earlier.commit)
-    except (DvcException, OSError) as error:
+        Repo.get(str(real_root(Path())), path, out=str(out), rev=commit)
+    except (DvcException, DataIndexError, OSError) as error:
         raise TrainingError(
-            f"rounds: {place} of commit {earlier.commit[:12]} cannot be had ({error}); `dvc repro` there, or `dvc pull` it from where it was made"
+            f"before: {path} of commit {commit[:12]} cannot be had ({error}); `dvc repro` at that commit, or `dvc pull` it from where it was made"
         ) from error
     return out
 

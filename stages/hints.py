@@ -24,7 +24,7 @@ from stages.core.files import replacing
 from stages.core.params import Settings, load
 from stages.core.process import Fault, run_stage
 from stages.core.records import SCHEMA_VERSION, Answer, BankEntry, Episode, Hint, Opening, Rejection, read, write
-from stages.core.sections import Round
+from stages.core.sections import Before
 from stages.envs.base import Environment, Task
 from stages.envs.panel import load_panel, panel_names
 from stages.envs.registry import make
@@ -68,7 +68,7 @@ def run(cell: str) -> str:
     tasks, sha256 = load_panel(panels, PANEL)
     episodes = read(source, Episode)
     failed = failures(episodes, sha256, str(source))
-    check_round(study.rounds, failed)
+    check_round(study.before, failed)
     rules = rules_of(cell.env)
     curated, limits = Path(settings.curated), Rules(cell, categories(cell.env, tasks), settings.max_chars)
     curation = read_curation(curated, limits)  # before anything is paid for
@@ -82,12 +82,11 @@ def run(cell: str) -> str:
     return f"{cell}: {summary(failed, made)}"
 
 
-def check_round(rounds: Sequence[Round], failed: Sequence[Episode]) -> None:
+def check_round(before: Before | None, failed: Sequence[Episode]) -> None:
     """Raise `HintError` when a later round's base failed at nothing: a round learns from failures."""
-    if rounds and not failed:
+    if before and not failed:
         raise HintError(
-            f"{rounds[-1].student} failed at no train task, so round {len(rounds) + 1} has nothing to learn from; "
-            "the round before is the last one, or give panels more train tasks"
+            f"{before.student} failed at no train task, so a round after it has nothing to learn from; it is the last one, or give panels more train tasks"
         )
 
 

@@ -16,6 +16,7 @@ from stages.core.params import Cell, Settings, SettingsError, load, parse
 COMMITTED = Path(__file__).parent.parent / "params.yaml"
 VALUES: dict[str, Any] = yaml.safe_load(COMMITTED.read_text(encoding="utf-8"))
 STUDENT = "alfworld_react_distilled_s0"
+BEFORE = {"commit": "0" * 40, "student": STUDENT}
 
 
 def changed(**values: Any) -> dict[str, Any]:
@@ -123,10 +124,15 @@ def test_unknown_keys_are_refused(change: dict[str, Any], key: str) -> None:
         ({"panels__alfworld__sizes__train__slice": 1}, "panels.alfworld.sizes.train.slice"),
         ({"panels__alfworld__source": "stolen"}, "panels.alfworld.source"),
         ({"model__source": ""}, "model.source"),
-        ({"rounds": [{"commit": "HEAD", "student": STUDENT}]}, "rounds.0.commit"),
+        ({"before": {"commit": "HEAD", "student": STUDENT}}, "before.commit"),
+        ({"before": BEFORE}, f"(top): before has {STUDENT}: axes.cell must be its cell alone"),
         (
-            {"rounds": [{"commit": "0" * 40, "student": STUDENT}]},
-            f"(top): rounds has {STUDENT}: axes.cell must be its cell",
+            {"before": {**BEFORE, "student": "alfworld_react_distilled"}},
+            "(top): 'alfworld_react_distilled' is no student that",
+        ),
+        (
+            {"before": {**BEFORE, "student": "alfworld_react_hinted_s0"}},
+            "(top): 'alfworld_react_hinted_s0' is no student that plays",
         ),
         ({"warmup__hinted_share": 1.5}, "warmup.hinted_share"),
         ({"warmup__withheld__alfworld": ["boil"]}, "warmup: withheld.alfworld names 'boil'"),
@@ -375,3 +381,9 @@ def test_hand_written_hints_must_be_there(monkeypatch: pytest.MonkeyPatch) -> No
     assert fault(changed(axes__retrieval=["oracle"])) == (
         "(top): axes.retrieval names oracle, and webshop has no hints written by hand: write some (EnvSpec.oracle), or take it out"
     )
+
+
+def test_a_student_plays_as_a_base_without_worked_examples() -> None:
+    later = {"before": BEFORE, "axes__cell": ["alfworld_react"], "warmup__enabled": False}
+    assert parse(changed(**later), "params.yaml").before is not None
+    assert "agent.shots must be 0 there" in fault(changed(**later, agent__shots__alfworld=2))

@@ -330,7 +330,7 @@ def tokens_per_episode(settings: Settings, cell: Cell) -> tuple[float, float, st
     row = next((row for row in base if row["agent"] == cell.agent), base[0] if base else None)
     source = settings.model.source
     share = row["computed_tokens_per_episode"] / row["tokens_per_episode"] if row else 1.0
-    if row and row["agent"] == cell.agent and row["model"].split("@")[0] in (source, Path(source).name):
+    if row and row["agent"] == cell.agent and row["model"].split("@")[0].split(" + ")[0] in (source, Path(source).name):
         return row["tokens_per_episode"], share, "measured in the last run"
     same = {agent: tokens for (env, agent), tokens in PAPER_TOKENS.items() if env == cell.env}
     known = "the paper's figure for its base agent" if same else "an assumption, the paper does not have it"

@@ -1,23 +1,24 @@
 """`python -m stages rounds`: later rounds, whose base is a student of the round before.
 
-Each round is a DVC experiment of this workspace with `rounds` set: its base plays the train panel, fails at other games, and what is
+Each round is a DVC experiment of this commit with `before` set: the student plays the train panel, fails at other games, and what is
 learnt from these makes the round's students.
 """
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from argparse import Namespace
 from typing import Any
 
-import yaml
-
-from stages.core.arms import ARMS
-from stages.core.params import PARAMS, Cell, load
+from stages.core.arms import base_cell
+from stages.core.params import Cell, load
 from stages.core.process import Fault
-from stages.core.sections import Round
-from stages.viewing.revisions import experiments, find_revision
+from stages.core.sections import Before
+from stages.viewing.revisions import Revision, find_revision, started_from
+
+_ITS_OWN = ("axes.", "agent.shots.", "before")  # settings in which rounds may differ
 
 
 class RoundError(Fault, RuntimeError):
@@ -40,52 +41,74 @@ def add_parser(commands: Any) -> None:
 def run(args: Namespace) -> int:
     """Run the rounds that are missing, and name the experiments. Raises `RoundError` where there is none to run or one fails."""
     cell = cell_of(args.student)
-    commit = find_revision(args.after).commit
-    line = [*rounds_at(commit), Round(commit=commit, student=args.student)]
-    if len(line) >= args.rounds:
-        raise RoundError(f"--rounds {args.rounds}: {args.after} is round {len(line)}; ask for more")
-    made = []
-    while len(line) < args.rounds:
-        made.append(f"round{len(line) + 1}_{args.student}")
-        play(made[-1], cell, line)
-        line.append(Round(commit=commit_of(made[-1]), student=args.student))
-    print(f"rounds: done; ./run compare {args.after} {' '.join(made)}")
+    last, head = find_revision(args.after), find_revision("HEAD")
+    check_settings(last)
+    done = rounds_at(last)
+    if done >= args.rounds:
+        raise RoundError(f"--rounds {args.rounds}: {args.after} is round {done}; ask for more")
+    shown = [last.commit[:12]]
+    for number in range(done + 1, args.rounds + 1):
+        name, before = f"round{number}_{args.student}", Before(commit=last.commit, student=args.student)
+        if name not in started_from(head):
+            play(name, cell, before)
+        last = started_from(head)[name]
+        check_base(last, before)
+        shown.append(last.commit[:12])
+    print(f"rounds: there are {args.rounds}; ./run compare {' '.join(shown)}")
     return 0
 
 
 def cell_of(student: str) -> Cell:
-    """The cell of a student of the workspace's settings. Raises `RoundError` where there is no such student."""
+    """The cell of a student of the workspace's settings. Raises `RoundError` where there is no such student, or it needs hints."""
     axes = load().axes
-    named = {f"{cell}_{arm}_s{seed}": (cell, arm) for cell in axes.cells for arm in axes.arm for seed in axes.seed}
+    try:
+        cell = base_cell(student)
+    except ValueError as error:
+        raise RoundError(str(error)) from error
+    named = [f"{cell}_{arm}_s{seed}" for cell in axes.cell for arm in axes.arm for seed in axes.seed]
     if student not in named:
         raise RoundError(f"{student}: no student of this study, which has {', '.join(named)}")
-    cell, arm = named[student]
-    if ARMS[arm].hinted:
-        raise RoundError(f"{student}: it learnt to play with hints, and a round's base plays without")
-    return cell
+    return Cell(cell)
 
 
-def rounds_at(commit: str) -> list[Round]:
-    """The students that a commit's base is."""
-    done = subprocess.run(["git", "show", f"{commit}:{PARAMS}"], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise RoundError(f"commit {commit[:12]} has no {PARAMS}: {done.stderr.strip()}")
-    return [Round(**one) for one in yaml.safe_load(done.stdout).get("rounds", [])]
+def check_settings(revision: Revision) -> None:
+    """Raise `RoundError` where the round before is no commit, or had other settings than the workspace has."""
+    if not revision.commit:
+        raise RoundError(
+            "--after workspace: a round follows a commit, from which its base can be had again; commit the study"
+        )
+    here, there = find_revision("workspace").settings, revision.settings
+    other = [key for key in sorted(here.keys() | there.keys()) if here.get(key) != there.get(key)]
+    if differ := [key for key in other if not key.startswith(_ITS_OWN)]:
+        raise RoundError(
+            f"params.yaml has other settings than {revision.name} ({', '.join(differ)}), and a round goes on with those of the round before"
+        )
 
 
-def play(name: str, cell: Cell, line: list[Round]) -> None:
+def rounds_at(revision: Revision) -> int:
+    """Which round a commit is, by the commits that it goes back to."""
+    number = 1
+    while commit := revision.settings.get("before.commit"):
+        revision, number = find_revision(commit), number + 1
+    return number
+
+
+def play(name: str, cell: Cell, before: Before) -> None:
     """Run a round as the experiment of that name. Raises `RoundError` when DVC did not finish it."""
-    earlier = ", ".join(
-        f"{{commit: '{one.commit}', student: '{one.student}'}}" for one in line
-    )  # Hydra takes no quoted keys
-    changes = (f"axes.cell=[{cell}]", f"rounds=[{earlier}]", f"agent.shots.{cell.env}=0")
+    values = f"{{commit: '{before.commit}', student: '{before.student}'}}"  # Hydra takes no quoted keys
+    changes = (f"axes.cell=[{cell}]", f"before={values}", f"agent.shots.{cell.env}=0")
     settings = [part for change in changes for part in ("-S", change)]
-    print(f"rounds: {name}, the base is {line[-1].student} of commit {line[-1].commit[:12]}", flush=True)
+    print(f"rounds: {name}, the base is {before.student} of commit {before.commit[:12]}", flush=True)
     done = subprocess.run([sys.executable, "-m", "dvc", "exp", "run", "--temp", "--name", name, *settings], check=False)
     if done.returncode != 0:
         raise RoundError(f"{name}: DVC did not finish it (exit status {done.returncode}); what it printed says why")
 
 
-def commit_of(name: str) -> str:
-    """The commit of the experiment of that name."""
-    return next(commit for place, commit in experiments().items() if place.rpartition("/")[2] == name)
+def check_base(experiment: Revision, before: Before) -> None:
+    """Raise `RoundError` where an experiment of a round's name has another base."""
+    found = {key: experiment.settings.get(f"before.{key}") for key in ("commit", "student")}
+    if found != before.model_dump():
+        raise RoundError(
+            f"the experiment {experiment.name} has another base: {json.dumps(found)}, expected {json.dumps(before.model_dump())}; "
+            f"dvc exp remove {experiment.name}"
+        )

@@ -49,6 +49,15 @@ def teacher_name(way: Retrieval) -> str:
     return "teacher" if way == "rag" else f"teacher_{way}"
 
 
+def base_cell(student: str) -> str:
+    """The cell of a student, `<cell>_<arm>_s<seed>`, that may be a later round's base: one that plays without hints. Raises `ValueError` for any other."""
+    for name, arm in ARMS.items():
+        cell, found, seed = student.rpartition(f"_{name}_s")
+        if found and seed.isdecimal() and not arm.hinted:
+            return cell
+    raise ValueError(f"{student!r} is no student that plays without hints: <cell>_<arm>_s<seed> is expected")
+
+
 @dataclass(frozen=True)
 class Player:
     """What plays as a system: the student of an arm, or the base agent where `arm` is empty; `retrieval` is empty where no hints are shown."""

@@ -16,11 +16,12 @@ import yaml
 from pydantic import AfterValidator, Field, ValidationError, create_model, model_validator
 
 from stages.core import plugins
-from stages.core.arms import ARMS, Retrieval, teachers
+from stages.core.arms import ARMS, Retrieval, base_cell, teachers
 from stages.core.plugins import PluginError
 from stages.core.process import Fault
 from stages.core.sections import (
     AgentSettings,
+    Before,
     Count,
     Evaluate,
     Lessons,
@@ -28,7 +29,6 @@ from stages.core.sections import (
     Model,
     Panels,
     Positive,
-    Round,
     Runner,
     Section,
     Server,
@@ -224,7 +224,7 @@ class Settings(Section):
     panels: Panels
     limit: dict[str, Positive | None]
     model: Model
-    rounds: list[Round]
+    before: Before | None
     warmup: Warmup
     agent: AgentSettings
     engine: Engine
@@ -278,13 +278,12 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
-    def _later_rounds(self) -> Settings:
-        cells, shots = self.axes.cells, f"agent.shots.{self.axes.cells[0].env}"
-        for student in [earlier.student for earlier in self.rounds]:
-            if len(cells) > 1 or not student.startswith(f"{cells[0]}_"):
-                raise ValueError(f"rounds has {student}: axes.cell must be its cell alone, and is {cells}")
-            if self.agent.shots[cells[0].env]:
-                raise ValueError(f"rounds: {student} learnt to play without worked examples; set {shots} to 0")
+    def _next_round(self) -> Settings:
+        if self.before and (student := self.before.student):
+            if self.axes.cell != [cell := base_cell(student)]:
+                raise ValueError(f"before has {student}: axes.cell must be its cell alone, and is {self.axes.cell}")
+            if self.agent.shots.get(Cell(cell).env):
+                raise ValueError(f"before: {student} learnt without worked examples; agent.shots must be 0 there")
         return self
 
     @model_validator(mode="after")

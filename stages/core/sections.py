@@ -33,8 +33,8 @@ class Model(Section):
     template: dict[str, JsonValue] = {}
 
 
-class Round(Section):
-    """An earlier round's student, which a later round's base is: its folder in data/students at a `commit` of this project, an experiment's too."""
+class Before(Section):
+    """The round before: the student that this round's base is, by its folder in data/students, at a `commit` of this project (an experiment's, too)."""
 
     commit: Annotated[str, Field(pattern="^[0-9a-f]{40}$")]
     student: str

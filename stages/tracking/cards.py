@@ -29,7 +29,6 @@ def family(student: Contender) -> str:
 def model_card(student: Contender, address: str) -> str:
     """What the version at an address is, what it was trained on, its figures with intervals, how to load it."""
     row = student.reported
-    base = str(row.get("model", "")).split("+")[0]
     source = str(row.get("panel_source", ""))
     benchmark = (
         "Its tasks were generated: these are no benchmark numbers."
@@ -49,7 +48,7 @@ def model_card(student: Contender, address: str) -> str:
     lines = [_line(panel, found, graded) for panel, found in student.rows.items()]
     table = "\n".join("| " + " | ".join(cells) + " |" for cells in (header, ["---"] * len(header), *lines))
     return f"""\
-A LoRA adapter for {student.cell}, seed {student.seed}, of the base model `{base}`. Taught on {_TAUGHT[student.system]}. It plays {_how(student)} hints.
+A LoRA adapter for {student.cell}, seed {student.seed}, of the base model `{student.base}`. Taught on {_TAUGHT[student.system]}. It plays {_how(student)} hints.
 
 {table}
 

@@ -77,7 +77,7 @@ def _tags(student: Contender) -> dict[str, str]:
     row = student.reported
     tags = {
         **{"env": student.env, "agent": student.agent, "arm": student.system, "seed": str(student.seed)},
-        **{"base_model": str(row.get("model", "")).split("+")[0], "git_commit": str(row.get("git_commit", ""))},
+        **{"base_model": student.base, "git_commit": str(row.get("git_commit", ""))},
         **{panel: f"{percent(found['success'])} of {found['n']} tasks" for panel, found in student.rows.items()},
     }
     dev = student.rows.get("dev")

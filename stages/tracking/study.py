@@ -65,6 +65,12 @@ class Contender:
         return self.system in ARMS
 
     @property
+    def base(self) -> str:
+        """The name of the model that a student adapts: its own name without the digest of its adapter."""
+        model = str(self.reported.get("model", ""))
+        return model.rpartition("+")[0] if "+" in model.rpartition("@")[2] else model
+
+    @property
     def student_folder(self) -> Path:
         """Where a student's adapter and learning curve lie."""
         return Path(STUDENT_FOLDERS) / self.name

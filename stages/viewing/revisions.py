@@ -160,8 +160,7 @@ def usual_revisions() -> list[Revision]:
     """HEAD, the workspace if it differs, and the experiments that started from HEAD. Raises `RevisionError` if that is HEAD alone."""
     head = find_revision("HEAD")
     found = [head, *([Revision(WORKSPACE)] if _git("status", "--porcelain", "--", *SHOWN) else [])]
-    place = f"{_EXPERIMENTS}{head.commit[:2]}/{head.commit[2:]}/"
-    found += [Revision(p.removeprefix(place), c, True) for p, c in experiments().items() if p.startswith(place)]
+    found += started_from(head).values()
     if len(found) == 1:
         others = sorted({place.rpartition("/")[2] for place in experiments()})
         raise RevisionError(
@@ -169,6 +168,13 @@ def usual_revisions() -> list[Revision]:
             f"experiments from other commits: {', '.join(others) or 'none'}"
         )
     return found
+
+
+def started_from(revision: Revision) -> dict[str, Revision]:
+    """The experiments that started from a commit, by their names."""
+    place = f"{_EXPERIMENTS}{revision.commit[:2]}/{revision.commit[2:]}/"
+    names = {p.removeprefix(place): commit for p, commit in experiments().items() if p.startswith(place)}
+    return {name: Revision(name, commit, True) for name, commit in names.items()}
 
 
 def experiments() -> dict[str, str]:
