@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -92,8 +93,19 @@ def test_what_fits_no_better_than_usual_stays_in_the_order_of_rank() -> None:
 def test_by_rank_over_the_bank_a_text_is_shown_once_as_the_categorys_own() -> None:
     found = Retriever("rag", SHOP, 4, 0, "rank", "bank").retrieve(shopping("shorts", "garden"))
     assert isinstance(found, Retrieved)
-    assert found.texts == (SIZE, SCENT, BUDGET, COLOR)
-    assert found.entry_ids == ("garden1", "fashion2", "garden2", "garden3")
+    assert found.texts == (SIZE, BUDGET, SCENT, COLOR)
+    assert found.entry_ids == ("garden1", "garden2", "fashion2", "garden3")
+
+
+def test_over_the_bank_the_more_frequent_of_one_rank_comes_first() -> None:
+    entries = bank({"fashion": [SIZE], "garden": [COLOR], "grocery": [BUDGET]})
+    entries = [replace(entry, count=count) for entry, count in zip(entries, (2, 24, 4), strict=True)]
+    found = Retriever("rag", entries, 3, 0, "rank", "bank").retrieve(shopping("shorts", "beauty"))
+    assert texts(found) == (COLOR, BUDGET, SIZE)
+
+
+def test_a_bank_of_stop_words_fits_nothing() -> None:
+    assert list(scoring.fit("bm25", ("the", "and so it is"), "the shirt", ())) == [0, 0]
 
 
 def test_controls_do_as_they_did_whatever_the_way() -> None:
@@ -160,6 +172,10 @@ def test_numbers_are_read(reply: str, picks: list[int]) -> None:
         ("The first one", "no list of numbers: 'The first one'"),
         ("", "no list of numbers: ''"),
         ("2, 6", "picks hint 6 of 5"),
+        ("1-3", "no list of numbers: '1-3'"),
+        ("1.5", "no list of numbers: '1.5'"),
+        ("9" * 5000, f"no list of numbers: {'9' * 80!r}"),
+        ("1" * 60 + " dollars", f"no list of numbers: {('1' * 60 + ' dollars')!r}"),
     ],
 )
 def test_what_is_no_choice_says_why(reply: str, reason: str) -> None:

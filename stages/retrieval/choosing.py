@@ -9,7 +9,8 @@ from stages.core.records import Message
 from stages.core.thinking import aloud
 from stages.retrieval.prompt import QUESTION, SYSTEM
 
-_NUMBERS = re.compile(r"(?:hints?|numbers?|and|none|\d+|[\s\[\](){}.,;:#*`-])*", re.IGNORECASE)
+_NUMBERS = re.compile(r"(?:hints?|numbers?|and|none|\d|[\s\[\](){}.,;:#*`-])*", re.IGNORECASE)
+_OTHER = re.compile(r"\d[-.]\d|\d{5}")  # a range, a fraction, more than any bank has
 
 
 def ask(goal: str, opening: str, texts: Sequence[str], k: int) -> list[Message]:
@@ -25,8 +26,9 @@ def read(reply: str, n: int) -> tuple[list[int], str]:
     A reply is read only where it is a list of numbers and nothing else: one that talks may mean any number in it.
     """
     said = aloud(reply).strip()
-    numbers = [int(number) for number in re.findall(r"\d+", said)]
-    if not _NUMBERS.fullmatch(said) or not (numbers or "none" in said.lower()):
+    readable = _NUMBERS.fullmatch(said) and not _OTHER.search(said)
+    numbers = [int(number) for number in re.findall(r"\d+", said)] if readable else []
+    if not readable or not (numbers or "none" in said.lower()):
         return [], f"no list of numbers: {said[:80]!r}"
     beyond = [number for number in numbers if number > n]
     if beyond:

@@ -89,10 +89,14 @@ class Retriever:
 
     @property
     def chosen_by(self) -> tuple[str, ...]:
-        """What a task's own hints are chosen by, besides bank and k; `BY_RANK` also for a system that is shown others, or none."""
+        """What hints are chosen by, besides the bank's texts and ranks, and k; `BY_RANK` also where neither way nor scope matters."""
+        counts = [f"{entry.entry_id} {entry.count}" for entry in self.bank]
+        if self._system == "constant":
+            return ("constant", *counts)
         if self._system != "rag":
             return BY_RANK
-        return (self._way, self._scope, *(o.opening for o in self._openings))
+        whole = counts if self._scope == "bank" else ()
+        return (self._way, self._scope, *whole, *(text for o in self._openings for text in (o.goal, o.opening)))
 
     def retrieve(self, start: Start) -> Retrieved | Question:
         """Hints for one task, or what to ask the agent's model for them."""
@@ -148,7 +152,7 @@ class Retriever:
         return [pool[n] for n in sorted(range(len(pool)), key=lambda n: (-goal[n], -opening[n], n))]
 
     def _pool(self, category: str) -> list[BankEntry]:
-        """The entries to choose from, by rank. Over the whole bank a text that stands in several categories is one, goes by its best rank, and is
+        """The entries to choose from, by rank, over the whole bank the more frequent first of one rank. There a text that stands in several categories is one, goes by its best rank, and is
         the category's own entry where that has one."""
         own = self._own(category)
         if self._scope == "category":
@@ -156,7 +160,7 @@ class Retriever:
         ranks: dict[str, int] = {}
         for entry in sorted(self.bank, key=lambda entry: entry.rank):
             ranks.setdefault(entry.text, entry.rank)
-        by_text = {entry.text: entry for entry in [*reversed(self._most_frequent()), *own]}
+        by_text = {entry.text: entry for entry in [*self._most_frequent(), *own]}
         return sorted(by_text.values(), key=lambda entry: ranks[entry.text])
 
     def _own(self, category: str) -> list[BankEntry]:

@@ -46,7 +46,7 @@ def bm25(texts: Texts, query: str) -> Scores:
     """Lucene's BM25 of each text [texts] for the query's different words, stemmed (Porter), stop words left out; 0 where none is shared."""
     index = _index(texts)
     [words] = _words((query,))
-    known = [word for word in dict.fromkeys(words) if word in index.vocab_dict]
+    known = [word for word in dict.fromkeys(words) if index and word in index.vocab_dict]
     return np.asarray(index.get_scores(known) if known else np.zeros(len(texts)), dtype=np.float64)
 
 
@@ -64,8 +64,11 @@ WAYS: Mapping[str, Callable[[Texts, str], Scores]] = {"bm25": bm25, "dense": den
 def _index(texts: Texts) -> Any:
     import bm25s  # here and below: who shows no hints needs none of it
 
+    words = _words(texts)
+    if not any(words):
+        return None  # nothing but stop words, of which bm25s makes no index
     index = bm25s.BM25(method="lucene")
-    index.index(_words(texts), show_progress=False)
+    index.index(words, show_progress=False)
     return index
 
 
