@@ -26,7 +26,7 @@ from stages.models.identity import base_name
 from stages.models.manifest import BASE, model_folder
 from stages.training.launch import is_first, launch, wanted, work
 from stages.training.pairs import paired, pairs
-from stages.training.trainer import Curve, TrainingError, distil, train
+from stages.training.trainer import Curve, distil, train
 
 DATA = Path("data")
 
@@ -96,24 +96,13 @@ def imitated(
 def distilled(
     lessons: Sequence[Lesson], chat: Chat, recipe: Students, seed: int, out: Path
 ) -> tuple[Curve, dict[str, Any]]:
-    """Learn what the base with hints would have replied; as `imitated`. A lesson of more than `max_tokens`, with hints or without, is left out and counted.
-
-    Raises `TrainingError` when none is left.
-    """
-    made = [(lesson, pairs(chat, lesson)) for lesson in lessons]
-    fits = [(lesson, parts) for lesson, parts in made if all(pair.longest <= recipe.max_tokens for pair in parts)]
-    if not fits:
-        raise TrainingError(
-            f"students.{lessons[0].env}.max_tokens is {recipe.max_tokens}, and none of {len(lessons)} lessons is that short with its hints "
-            "and without: raise it"
-        )
-    taught = [pair for _, parts in fits for pair in parts]
+    """Learn what the base with hints would have replied; as `imitated`."""
+    taught = [pair for lesson in lessons for pair in pairs(chat, lesson)]
     how, kl_clip = recipe.distilling(), recipe.on_policy.kl_clip
     curve, (before, after) = distil(model_folder(), taught, how, seed, out, kl_clip)
     return curve, {
         "loss": "reverse_kl",
-        **_counted([lesson for lesson, _ in fits]),
-        "too_long": len(lessons) - len(fits),
+        **_counted(lessons),
         "epochs": how.epochs,
         "kl": {"before": before, "after": after},
     }

@@ -342,11 +342,20 @@ def test_the_model_that_writes_hints_is_asked_for_and_its_tokens_are_estimated(m
         [gone] = found("writer", settings(**at, hints__llm__model="gpt"))
         assert gone.level == "fault" and "does not serve 'gpt'; its models: tiny. Give hints.llm.model" in gone.text
 
-        _, text = estimate(study, study.axes.cells[0], 10_000)
+        _, text = estimate(study, study.axes.cells[0], 10_000, same_model=True)
         assert text == "hints of about 32 failures, 2,600 tokens each by llm (a rough figure), at most 0.35 dollars"
         Path("metrics").mkdir()
         row = {"env": "alfworld", "agent": "react", "episodes": 96, "failures": 48, "tokens": {"write": 48_000}}
         Path("metrics/funnel.json").write_text(json.dumps({"rows": [row]}))
-        assert estimate(study, study.axes.cells[0], 10_000)[0] == 48_000
+        folder = Path("data/hints/alfworld_react")
+        folder.mkdir(parents=True)
+        for wrote, same_model, tokens in (
+            ("llm", True, 48_000),
+            ("self", True, 48 * 2_600),
+            ("llm", False, 32 * 2_600),
+        ):
+            (folder / "writer.json").write_text(json.dumps({"writer": wrote}))
+            known = estimate(study, study.axes.cells[0], 10_000, same_model=same_model)[0]
+            assert known == tokens if same_model else abs(known - tokens) < 2_600, (wrote, same_model)
     [writer] = found("writer", study)
     assert writer.level == "fault" and "change hints.llm.url" in writer.text

@@ -41,6 +41,7 @@ PAPER_TOKENS = {
 }
 """Billed tokens an episode of the base agent, Qwen2.5-14B-Instruct with worked examples (arXiv 2510.01375)."""
 UNKNOWN_TOKENS = 20_000  # an episode of an environment that the paper does not have
+MEASURED = "measured in the last run"
 
 SOURCE = Path("data/base/source")
 SYSTEMS = Path("metrics/systems.json")
@@ -291,7 +292,7 @@ def _cost(settings: Settings, rate: float | None) -> Iterator[Finding]:
         computed += number * tokens * share
         text = f"{number:,} episodes of about {tokens:,.0f} billed tokens ({known})"
         yield Finding("note", f"{cell.agent} on {cell.env}", text)
-        written, text = writing.estimate(settings, cell, tokens)
+        written, text = writing.estimate(settings, cell, tokens, same_model=known == MEASURED)
         if text:
             total += written
             computed += written if settings.hints.writer == "self" else 0.0
@@ -331,7 +332,7 @@ def tokens_per_episode(settings: Settings, cell: Cell) -> tuple[float, float, st
     source = settings.model.source
     share = row["computed_tokens_per_episode"] / row["tokens_per_episode"] if row else 1.0
     if row and row["agent"] == cell.agent and row["model"].split("@")[0].split(" + ")[0] in (source, Path(source).name):
-        return row["tokens_per_episode"], share, "measured in the last run"
+        return row["tokens_per_episode"], share, MEASURED
     same = {agent: tokens for (env, agent), tokens in PAPER_TOKENS.items() if env == cell.env}
     known = "the paper's figure for its base agent" if same else "an assumption, the paper does not have it"
     tokens = same.get(cell.agent, max(same.values(), default=UNKNOWN_TOKENS))

@@ -40,6 +40,7 @@ if TYPE_CHECKING:  # it brings torch along
 
 DATA = Path("data")
 _HELP = "Type an action; ? lists what is admissible, Tab completes it, quit or Ctrl-D ends."
+BY_CATEGORY = ("rag", "rag_wrong")  # retrievals that need the task's category
 
 
 class PlayError(Fault, RuntimeError):
@@ -90,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
 
         cell = Cell(f"{args.env}_{agent}")
         return _watch(console, settings, cell, system_of(cell, args.system, args.seed), args)
-    task, make_env, _ = _game(args, args.env)
+    task, make_env, _ = _game(args, args.env, args.hints)
     retriever = _retriever(settings, Cell(f"{task.env}_{agent}")) if args.hints else None
     say(console, labelled(task_rows(task)))
     play(console, make_env(), task, retriever, agent)
@@ -104,10 +105,11 @@ def _retriever(settings: Settings, cell: Cell) -> Retriever:
     return open_retriever("rag", cell, settings.hints, 0)
 
 
-def _game(args: argparse.Namespace, env: str) -> tuple[Task, Callable[[], Environment], str]:
-    """The task that is asked for, what makes its environment, and its panel's hash, which a site's goal has none of."""
+def _game(args: argparse.Namespace, env: str, hinted: bool) -> tuple[Task, Callable[[], Environment], str]:
+    """The task that is asked for, what makes its environment, and its panel's hash, which a site's goal has none of. `hinted`: whether its category's
+    hints are called for."""
     if args.site:
-        return *_on_site(args, env), ""
+        return *_on_site(args, env, hinted), ""
     root = DATA / "panels" / env
     tasks, panel_sha256 = load_panel(root, args.panel)
     return pick(tasks, args.panel, args.task), lambda: make(env, root), panel_sha256
@@ -116,7 +118,7 @@ def _game(args: argparse.Namespace, env: str) -> tuple[Task, Callable[[], Enviro
 def _watch(console: Console, settings: Settings, cell: Cell, system: System, args: argparse.Namespace) -> int:
     from stages.commands.watch import watch
 
-    task, make_env, panel_sha256 = _game(args, cell.env)
+    task, make_env, panel_sha256 = _game(args, cell.env, system.retrieval in BY_CATEGORY)
     say(console, labelled(task_rows(task)))
     return watch(console, settings, cell, system, task, panel_sha256, make_env)
 
@@ -223,7 +225,7 @@ def _agent_of(settings: Settings, env: str) -> str:
     return agents[0]
 
 
-def _on_site(args: argparse.Namespace, env: str) -> tuple[Task, Callable[[], Environment]]:
+def _on_site(args: argparse.Namespace, env: str, hinted: bool) -> tuple[Task, Callable[[], Environment]]:
     """A site's goal as a task. The hints for it are those of its department, which only the panel's task of that goal tells."""
     if env != "webshop" or not args.task.isdecimal():
         raise PlayError("--site is for --env webshop, with the number of one of the site's goals as --task")
@@ -233,7 +235,7 @@ def _on_site(args: argparse.Namespace, env: str) -> tuple[Task, Callable[[], Env
         raise PlayError(str(error)) from error
     session = f"fixed_{args.task}"
     goal, category = shop.instruction(session), "unknown"
-    if args.hints or (args.system and SYSTEMS[args.system].retrieval in ("rag", "rag_wrong")):
+    if hinted:
         tasks, _ = load_panel(DATA / "panels" / env, args.panel)
         known = [task.category for task in tasks if task.goal == goal]
         if not known:

@@ -31,16 +31,17 @@ def inspect(settings: Settings) -> Iterator[Finding]:
         yield Finding("fault", "writer", str(fault))
 
 
-def estimate(settings: Settings, cell: Cell, episode_tokens: float) -> tuple[float, str]:
+def estimate(settings: Settings, cell: Cell, episode_tokens: float, *, same_model: bool) -> tuple[float, str]:
     """Tokens that a model reads and writes for a cell's hints, and that in words; 0 where none writes. `episode_tokens` are those billed
-    an episode: its last prompt, which has the whole trace, is at most twice its share of a turn."""
+    an episode: its last prompt, which has the whole trace, is at most twice its share of a turn. `same_model`: the last run's agent had this
+    model, so it tells how many failures there will be."""
     hints, size = settings.hints, settings.size(cell.env, "train")
     if hints.writer not in MODELS:
         return 0.0, ""
-    row = _last(cell)
+    row = _last(cell) if same_model else None
     share = row["failures"] / row["episodes"] if row else PAPER_FAILURES.get(cell.env, UNKNOWN_FAILURES)
     failures = round(share * size)
-    if row and row["tokens"]["write"]:
+    if row and row["tokens"]["write"] and _last_writer(cell) == hints.writer:
         each, known = row["tokens"]["write"] / row["failures"], "measured in the last run"
     else:
         trace = 2 * episode_tokens / settings.runner.max_turns[cell.env]
@@ -52,6 +53,12 @@ def estimate(settings: Settings, cell: Cell, episode_tokens: float) -> tuple[flo
         dollars = failures * ((each - reply) * hints.llm.prices.prompt + reply * hints.llm.prices.reply) / 1e6
         text += f", at most {dollars:,.2f} dollars"
     return failures * each, text
+
+
+def _last_writer(cell: Cell) -> str:
+    """Who wrote the cell's hints in the last run."""
+    path = Path(f"data/hints/{cell}/writer.json")
+    return str(json.loads(path.read_text(encoding="utf-8"))["writer"]) if path.is_file() else ""
 
 
 def _last(cell: Cell) -> dict[str, Any] | None:

@@ -145,13 +145,8 @@ def same_replies(item: Item, evidence: Evidence) -> bool:
     """With hints and without, the same is said after the opening, and the same tokens carry loss."""
     said = item.lesson.messages[2:]
     hinted = evidence.encode(item.lesson.hinted) if item.lesson.hinted else []
-    return item.lesson.hinted[-len(said) :] == said and list(map(_trained, hinted)) == list(
-        map(_trained, item.examples)
-    )
-
-
-def _trained(example: Encoded) -> list[int]:
-    return [label for label in example.labels if label != IGNORED]
+    same_tokens = [e.trained for e in hinted] == [e.trained for e in item.examples]
+    return item.lesson.hinted[-len(said) :] == said and same_tokens
 
 
 LEAKS: tuple[Gate, ...] = (no_hint_text, no_hint_ngrams)

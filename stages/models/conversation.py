@@ -23,6 +23,11 @@ class Encoded:
     input_ids: list[int]
     labels: list[int]
 
+    @property
+    def trained(self) -> list[int]:
+        """The ids that carry loss."""
+        return [label for label in self.labels if label != IGNORED]
+
 
 @dataclass
 class Conversation:

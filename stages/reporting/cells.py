@@ -155,6 +155,7 @@ def notes(cell: CellReport) -> list[str]:
     if cell.funnel and cell.funnel.matched:
         said.append(
             f"The lessons of all arms were cut to the smallest arm's {words.MATCHED[cell.funnel.matched]} (lessons.match)."
+            + (" Passes over them were not: on_policy has its own." if "on_policy" in cell.funnel.lessons else "")
         )
     if cell.rows_of("oracle"):
         said.append("The hints of oracle were written by hand, knowing the rules of the environment: an upper bound.")

@@ -32,7 +32,7 @@ class FunnelRow:
     entry), and how many of these succeeded; an episode is shown several rules, so the columns do not add up. `lessons`,
     `lesson_tokens`, `trained_tokens`, `gates` and `dropped` are by arm. `tokens` are billed totals over all episodes of
     these plays, and `write` what a model wrote the hints with (`dollars`: its price, 0 without one); `student_epochs` is how often
-    training passes over the lesson tokens. `max_turns`, `k`, `overlaps` and `left_out` are the study's. `matched` says in what all arms were cut to the
+    training passes over the lesson tokens, but for the arm `on_policy`, which has a number of its own. `max_turns`, `k`, `overlaps` and `left_out` are the study's. `matched` says in what all arms were cut to the
     smallest one: `lessons`, `tokens` (trained ones), or empty where they were not.
     """
 

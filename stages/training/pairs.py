@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from stages.core.process import Fault
 from stages.core.records import Lesson
 from stages.models.chat import Chat
-from stages.models.conversation import IGNORED, Encoded, examples
+from stages.models.conversation import Encoded, examples
 
 
 class PairError(Fault, ValueError):
@@ -24,11 +24,6 @@ class Pair(Encoded):
 
     hinted_input_ids: list[int]
     hinted_labels: list[int]
-
-    @property
-    def longest(self) -> int:
-        """Tokens of the longer of the two."""
-        return max(len(self.input_ids), len(self.hinted_input_ids))
 
 
 def paired(lessons: Sequence[Lesson]) -> bool:
@@ -47,13 +42,9 @@ def pairs(chat: Chat, lesson: Lesson) -> list[Pair]:
     Raises `PairError` unless the same tokens carry loss in both.
     """
     plain, hinted = examples(chat, lesson.messages), examples(chat, lesson.hinted)
-    if list(map(_trained, plain)) != list(map(_trained, hinted)):
+    if [e.trained for e in plain] != [e.trained for e in hinted]:
         raise PairError(
             f"lesson {lesson.lesson_id}: the same trained tokens expected with hints and without, "
-            f"found {sum(len(_trained(e)) for e in hinted)} and {sum(len(_trained(e)) for e in plain)} that differ; run `dvc repro lessons`"
+            f"found {sum(len(e.trained) for e in hinted)} and {sum(len(e.trained) for e in plain)} that differ; run `dvc repro lessons`"
         )
     return [Pair(p.input_ids, p.labels, h.input_ids, h.labels) for p, h in zip(plain, hinted, strict=True)]
-
-
-def _trained(example: Encoded) -> list[int]:
-    return [label for label in example.labels if label != IGNORED]

@@ -114,7 +114,9 @@ function lessonView(content, lesson, state) {
 
 function lessonFacts(lesson) {
   const students = lesson.students.length ? `It trained ${lesson.students.join(", ")}. ` : "";
-  const size = `${plural(lesson.tokens, "token")}, ${lesson.trained.toLocaleString("en")} of them trained; ${lesson.hints_kept ? "its hints stay in it" : "no hint in it"}. `;
+  const copy = lesson.on_policy ? "a second copy of it has the hints" : "no hint in it";
+  const hints = lesson.hints_kept ? "its hints stay in it" : copy;
+  const size = `${plural(lesson.tokens, "token")}, ${lesson.trained.toLocaleString("en")} of them trained; ${hints}. `;
   return el("p", {}, students, size, el("code", {}, `lesson ${lesson.id}`));
 }
 
