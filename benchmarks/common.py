@@ -11,6 +11,7 @@ import json
 import multiprocessing
 import os
 import platform
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -21,6 +22,7 @@ import torch
 
 from stages.core.files import atomic
 from stages.core.params import Engine
+from stages.core.process import Fault
 from stages.engines import cpu
 from stages.models.manifest import BASE, model_folder
 
@@ -29,6 +31,16 @@ RESULTS = Path(__file__).with_name(f"results-{CAPABILITY.lower()}.json")
 SCHEMA_VERSION = 1
 
 Result = TypeVar("Result")
+
+
+def faults_in_one_line(main: Callable[[], None], *others: type[Exception]) -> int:
+    """Run a benchmark; 1 and one line on stderr when it meets a `Fault`, or one of the `others` that its helpers raise."""
+    try:
+        main()
+    except (Fault, *others) as fault:
+        print(f"{Path(sys.argv[0]).stem}: {fault}", file=sys.stderr)
+        return 1
+    return 0
 
 
 def base_model() -> Path:

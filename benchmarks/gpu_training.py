@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import best_seconds, record, show
+from common import best_seconds, faults_in_one_line, record, show
 from flops import Decoder, training
 
 from stages.commands import profile
@@ -175,7 +175,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except Fault as fault:
-        sys.exit(str(fault))
+    sys.exit(faults_in_one_line(main))

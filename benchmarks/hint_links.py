@@ -13,22 +13,21 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-from common import base_model, record, show
+from common import base_model, faults_in_one_line, record, show
+from hint_study.conditions import Banks, Condition
+from hint_study.wanted import reader
 
+from stages.core import plugins
 from stages.core.params import Cell, Settings, load
-from stages.core.records import Episode, read
-from stages.demonstrations.alfworld.explorer import TOOLS
+from stages.core.process import check_root
 from stages.envs.base import Task
-from stages.envs.panel import load_panel
-from stages.envs.registry import make
-from stages.hinting.base import Failure, rules_of
-from stages.hinting.contrast import beside
-from stages.hints import DATA, PANEL, Tables, failures, learn, probe_all
+from stages.hinting.base import Failure
+from stages.hints import DATA, Tables
 
 OUT = Path(__file__).with_suffix(".json")
 Step = tuple[str, ...]
@@ -37,23 +36,29 @@ Step = tuple[str, ...]
 _NEGATED = re.compile(r"\b(?:never|not|don't|avoid|without)\b")
 
 
-def steps_of(task: Task, panels: Path) -> set[Step]:
-    """What solves a task and only a hint can tell: ALFWorld's verb and the class of its place; on WebShop a click and the name of an option group
-    of the goal's product that holds a value the goal wants. Empty where nothing of the kind is called for."""
-    if task.env == "alfworld":
-        return {(task.category, TOOLS[task.category])} if task.category in TOOLS else set()
-    products = pl.scan_parquet(panels / task.spec["catalogue"]).filter(pl.col("asin") == task.spec["asin"])
-    [product] = products.select("groups", "values").collect().to_dicts()
-    offered = zip(product["groups"], product["values"], strict=True)
-    return {("click", group) for group, values in offered if set(values) & set(task.spec["options"])}
+def steps_of(env: str, root: Path, tasks: Sequence[Task]) -> dict[str, set[Step]]:
+    """What solves a task and only a hint can tell, by the task's id: a verb and what the task wants. Tasks that want nothing are left out."""
+    wants = reader(env, root, tasks)
+    found = {task.task_id: {(_verb(task), thing) for thing in wants(task)} for task in tasks}
+    return {task_id: steps for task_id, steps in found.items() if steps}
+
+
+def _verb(task: Task) -> str:
+    """ALFWorld's verb is the category's name, but a lamp is used."""
+    if task.env == "webshop":
+        return "click"
+    return "use" if task.category == "examine" else task.category
+
+
+def _names(text: str, word: str) -> bool:
+    """A lamp is a desklamp or a floorlamp."""
+    return bool(re.search(rf"\b(?:desk|floor)?{re.escape(word)}\b", text))
 
 
 def states_right_step(text: str, steps: Collection[Step]) -> bool:
     """Whether a hint names all words of one of the steps, and says nothing against any of them."""
     said = text.lower()
-    return not _NEGATED.search(said) and any(
-        all(re.search(rf"\b{re.escape(word)}\b", said) for word in step) for step in steps
-    )
+    return not _NEGATED.search(said) and any(all(_names(said, word) for word in step) for step in steps)
 
 
 def written(cell: Cell, failed: Sequence[Failure], made: Tables, right: dict[str, set[Step]]) -> dict[str, Any]:
@@ -75,39 +80,34 @@ def written(cell: Cell, failed: Sequence[Failure], made: Tables, right: dict[str
 
 
 def measure(settings: Settings, cell: Cell, writers: Sequence[str]) -> list[dict[str, Any]]:
-    """A cell's links, a row a writer."""
-    source, folder, rules = (
-        DATA / "rollouts" / cell / "episodes.parquet",
-        DATA / "panels" / cell.env,
-        rules_of(cell.env),
-    )
-    tasks, sha256 = load_panel(folder, PANEL)
-    episodes = read(source, Episode)
-    failed = failures(episodes, sha256, str(source))
-    hints = settings.hints
-    env = make(cell.env, folder) if hints.probing and rules.probe else None
-    told = [*beside(failed, probe_all(failed, tasks, env, rules, hints.probing), episodes, hints.evidence)]
-    right = {t.task_id: steps_of(t, folder) for t in tasks if t.skill in settings.warmup.hidden(cell.env)}
+    """A cell's links, a row a writer. Raises `Fault` where the study's data are missing, and for a writer that is not there."""
+    banks = Banks(settings, cell, DATA)
+    hidden = settings.warmup.hidden(cell.env)
+    right = steps_of(cell.env, DATA / "panels" / cell.env, [t for t in banks.tasks if t.skill in hidden])
     links = []
     for writer in writers:
-        study = settings.model_copy(update={"hints": hints.model_copy(update={"writer": writer})})
-        made, _ = learn(told, episodes, rules, study, folder)
-        links.append({"writer": writer, **written(cell, told, made, right), "bank": len(made.bank)})
+        made = banks.of(Condition(writer))
+        links.append({"writer": writer, **written(cell, banks.failures, made, right), "bank": len(made.bank)})
     return links
 
 
 def main() -> None:
-    settings = load()
+    """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description="how far the hints of each writer come, link by link")
-    parser.add_argument("--cells", nargs="+", type=settings.cell, default=settings.axes.cells)
+    parser.add_argument("--cells", nargs="+", metavar="CELL", help="all of the study, if left out")
     parser.add_argument("--writers", nargs="+", default=["rules", "self"])
     asked = parser.parse_args()
+    check_root()
+    settings = load()
+    cells = [settings.cell(name) for name in asked.cells or settings.axes.cell]
+    for writer in asked.writers:
+        plugins.find("hinting/writers", writer, "write")  # before any is paid for
     base_model()
-    for cell in asked.cells:
+    for cell in cells:
         links = measure(settings, cell, asked.writers)
         show(f"{cell}: failures at withheld skills, and what was written of them", links)
         record({cell: {"links": links}}, {"evidence": settings.hints.evidence}, OUT)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(faults_in_one_line(main))

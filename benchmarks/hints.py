@@ -1,6 +1,6 @@
 """Hints compared on the dev panels: who wrote them, from how many failures, how they are chosen, how many are shown.
 
-    python benchmarks/hints.py [--train] [--limit N] [--out studies/hints]
+    python benchmarks/hints.py [--train] [--limit N --out FOLDER]
     python benchmarks/hints.py --page       # README.md and the figure alone, from results.json
 
 Takes data/rollouts, data/panels and data/base of a finished study (`dvc repro`), and makes the banks itself. Writes results.json, README.md and
@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from common import CAPABILITY, base_model
+from common import CAPABILITY, base_model, faults_in_one_line
 from hint_study.choice import choices
 from hint_study.conditions import BASE, Banks, Condition, conditions, for_train
 from hint_study.page import figure, page
@@ -40,9 +40,11 @@ EPISODES = CACHE / "hint_study"
 
 @dataclass
 class Parts:
-    """What results.json holds: what was left out and why, rows of what was played and of what is chosen, the banks."""
+    """What results.json holds: the tasks of a panel at most (None: all), what was left out and why, rows of what was played and of what is
+    chosen, the banks."""
 
     schema_version: int = 1
+    limit: int | None = None
     skipped: list[str] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
     choices: list[dict[str, Any]] = field(default_factory=list)
@@ -54,31 +56,31 @@ class Parts:
         print(f"note: left out: {self.skipped[-1]}", flush=True)
 
 
-def main() -> int:
+def main() -> None:
+    """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(prog="python benchmarks/hints.py", description="compares hints on the dev panels")
     parser.add_argument("--train", action="store_true", help="play the train panels too, with three hints")
-    parser.add_argument("--limit", type=int, metavar="N", help="tasks of a panel at most, to try this out")
+    parser.add_argument("--limit", type=int, metavar="N", help="tasks of a panel at most, to try this out; needs --out")
     parser.add_argument("--out", type=Path, default=OUT, metavar="FOLDER")
     parser.add_argument("--page", action="store_true", help="the page and the figure alone, from results.json")
     args = parser.parse_args()
+    if args.limit is not None and args.limit < 1:
+        parser.error(f"--limit: expected 1 task or more, found {args.limit}")
+    if args.limit and args.out.resolve() == OUT.resolve():
+        parser.error(f"--limit tries this out: name another folder with --out, for {OUT} holds the whole study")
     hush_libraries()
-    try:
-        check_root()
-        if not args.page:
-            base_model()
-            results = measure(load(), ["dev", "train"] if args.train else ["dev"], args.limit)
-            with atomic(args.out / "results.json") as temporary:
-                temporary.write_text(json.dumps(asdict(results), indent=1) + "\n", encoding="utf-8")
-        show(args.out)
-    except Fault as fault:
-        print(f"hints: {fault}", file=sys.stderr)
-        return 1
-    return 0
+    check_root()
+    if not args.page:
+        base_model()
+        results = measure(load(), ["dev", "train"] if args.train else ["dev"], args.limit)
+        with atomic(args.out / "results.json") as temporary:
+            temporary.write_text(json.dumps(asdict(results), indent=1) + "\n", encoding="utf-8")
+    show(args.out)
 
 
 def measure(settings: Settings, panels: Sequence[str], limit: int | None) -> Parts:
     """All results: the rows of what was played, of what is chosen, and of the banks. Raises `Fault` where the study's data are missing."""
-    wanted, results = conditions(), Parts()
+    wanted, results = conditions(), Parts(limit=limit)
     try:
         check_installed()
     except RetrievalFault as fault:
@@ -139,4 +141,4 @@ def show(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(faults_in_one_line(main))

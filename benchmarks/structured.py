@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 from candidates.servers import Room, check, started
-from common import base_model, record, show
+from common import base_model, faults_in_one_line, record, show
 
 from stages.core.params import Settings, load
 from stages.core.process import Fault
@@ -46,13 +46,19 @@ class Counts:
 
 
 def failures(study: Settings, most: int) -> list[list[Failure]]:
-    """Failures on the train panel, of each cell alike, with all evidence beside them."""
-    found = []
+    """Failures on the train panel, of each cell alike (one at least), with all evidence beside them; nothing of a cell without failures.
+
+    Raises `Fault` where no cell has any.
+    """
+    found, share = [], max(1, most // len(study.axes.cells))
     for cell in study.axes.cells:
         episodes = read(Path(f"data/rollouts/{cell}/episodes.parquet"), Episode)
         probes = {p.episode_id: p for p in read(Path(f"data/hints/{cell}/probes.parquet"), ProbeRecord)}
-        lost = [e for e in episodes if not e.success and not e.machine_failure][: most // len(study.axes.cells)]
-        found.append([*beside(lost, probes, episodes, ["probe", "contrast"])])
+        lost = [e for e in episodes if not e.success and not e.machine_failure][:share]
+        if lost:
+            found.append([*beside(lost, probes, episodes, ["probe", "contrast"])])
+    if not found:
+        raise Fault("data/rollouts: no agent failed at a train task, so there is nothing to ask about")
     return found
 
 
@@ -83,6 +89,8 @@ def main() -> None:
     parser.add_argument("servers", nargs="+", help="llama.cpp, vllm, or the address of one that serves the base model")
     parser.add_argument("--failures", type=int, default=FAILURES)
     arguments = parser.parse_args()
+    if arguments.failures < 1:
+        parser.error(f"--failures: expected 1 or more, found {arguments.failures}")
     for name in arguments.servers:
         check(name)
     study, model = load(), base_model()
@@ -100,7 +108,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (Fault, RuntimeError, OSError) as fault:
-        sys.exit(str(fault))
+    sys.exit(faults_in_one_line(main, RuntimeError, OSError))

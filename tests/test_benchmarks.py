@@ -10,11 +10,13 @@ from pathlib import Path
 import common
 import decode
 import environment
+import fake_study
 import hints
 import limits
 import pytest
 import rollout
 import scaling
+import structured
 import torch
 import training
 from candidates import servers
@@ -26,10 +28,11 @@ from structure import ROOT
 from transformers import AutoModelForCausalLM
 
 from stages.core.params import Settings, load
-from stages.core.records import Episode, Message, read
+from stages.core.records import Episode, Message, read, write
 from stages.engines import cpu
 from stages.envs.base import Task
 from stages.envs.panel import write_panels
+from stages.hinting.base import ProbeRecord
 from stages.models.conversation import Encoded
 from stages.panelling.alfworld.generator import generate_game, write_game
 from stages.runner.study import Runner, System
@@ -276,6 +279,7 @@ def test_hints_are_compared_and_what_was_played_is_not_played_again(
     runs, facts = runner.play("train")
     runner.write(Path("data/rollouts") / rollout.CELL, "rollouts", {"episodes": runs["train"]}, facts)
     found = hints.measure(settings, ["dev", "train"], limit=1)
+    assert found.limit == 1
     assert {(row["panel"], row["n"]) for row in found.rows} == {("dev", 1), ("train", 1)}
     rules = [row for row in found.rows if row["writer"] == "rules" and row["panel"] == "dev"]
     assert len(rules) == 22 and all(row["hints_shown"] >= 1 for row in rules)
@@ -287,6 +291,42 @@ def test_hints_are_compared_and_what_was_played_is_not_played_again(
     assert (episode.task_id, episode.system, len(episode.hints)) == ("dev0", "rag", 2), "its bank has no more"
     monkeypatch.setattr(cpu.CpuEngine, "open", lambda *_: pytest.fail("played again"))
     assert hints.measure(settings, ["dev", "train"], limit=1) == found
+
+
+def rollouts_with(at: Settings, lost: dict[str, int]) -> None:
+    """Rollouts and probes of every cell in the working folder, with so many failures."""
+    for cell in at.axes.cells:
+        played = [fake_study.episode("base", f"heat-{n}", "heat", False) for n in range(lost[cell])]
+        won = fake_study.episode("base", "put-0", "put", True)
+        write(Path(f"data/rollouts/{cell}/episodes.parquet"), Episode, [*played, won])
+        write(Path(f"data/hints/{cell}/probes.parquet"), ProbeRecord, [])
+
+
+def test_servers_are_asked_about_each_cell_that_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    study = load(ROOT / "params.yaml")
+    rollouts_with(study, {"alfworld_react": 3, "webshop_act": 2})
+    assert [len(of_cell) for of_cell in structured.failures(study, 4)] == [2, 2]
+    assert [len(of_cell) for of_cell in structured.failures(study, 1)] == [1, 1]
+    rollouts_with(study, {"alfworld_react": 3, "webshop_act": 0})
+    assert [len(of_cell) for of_cell in structured.failures(study, 4)] == [2]
+
+
+def test_where_nothing_failed_no_server_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    rollouts_with(load(), {"alfworld_react": 0, "webshop_act": 0})
+    monkeypatch.setattr(structured, "base_model", lambda: tmp_path)
+    monkeypatch.setattr(structured, "started", lambda *_: pytest.fail("started"))
+    monkeypatch.setattr("sys.argv", ["benchmarks/structured.py", "vllm"])
+    assert common.faults_in_one_line(structured.main) == 1
+    assert capsys.readouterr().err.startswith("structured: data/rollouts: no agent failed at a train task")
+    monkeypatch.setattr("sys.argv", ["benchmarks/structured.py", "vllm", "--failures", "0"])
+    with pytest.raises(SystemExit, match="2"):
+        structured.main()
+    assert "--failures: expected 1 or more, found 0" in capsys.readouterr().err
 
 
 def test_a_server_that_cannot_be_measured_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import hint_links
 import polars as pl
 import pytest
+from common import faults_in_one_line
 from hint_links import states_right_step, steps_of
 from structure import ROOT
 from tiny import save_model
@@ -47,15 +48,24 @@ def test_a_hint_states_the_step_that_it_names_whole(text: str, right: bool) -> N
 
 
 def test_the_right_step_is_the_tool_s_or_a_group_that_the_goal_wants(tmp_path: Path) -> None:
-    tasks = {skill: Task("t", "alfworld", "train", skill, "", {}) for skill in ("heat", "cool", "put")}
-    assert [steps_of(task, tmp_path) for task in tasks.values()] == [HEAT, {("cool", "fridge")}, set()]
+    tasks = [Task(skill, "alfworld", "train", skill, "", {}) for skill in ("heat", "cool", "examine", "put")]
+    steps = steps_of("alfworld", tmp_path, tasks)
+    assert steps == {"heat": HEAT, "cool": {("cool", "fridge")}, "examine": {("use", "lamp")}}
     product = {"asin": ["B1"], "groups": [["color", "fit type", "size"]], "values": [[["red"], ["slim"], ["8", "9"]]]}
     pl.DataFrame(product).write_parquet(tmp_path / "catalogue.parquet")
-    spec = {"catalogue": "catalogue.parquet", "asin": "B1", "options": ["slim", "9"]}
-    steps = steps_of(Task("t", "webshop", "train", "fashion", "", spec), tmp_path)
-    assert steps == {("click", "fit type"), ("click", "size")}
-    assert states_right_step("Before click[Buy Now], click the {fit type} that the instruction names.", steps)
-    assert not states_right_step("Before click[Buy Now], click the {color} that the instruction names.", steps)
+    spec = {"catalogue": "catalogue.parquet", "asin": "B1"}
+    named = {"one": ["slim", "9"], "none": []}
+    shop = [Task(name, "webshop", "train", "fashion", "", spec | {"options": o}) for name, o in named.items()]
+    steps = steps_of("webshop", tmp_path, shop)
+    assert steps == {"one": {("click", "fit type"), ("click", "size")}}
+    assert states_right_step("Before click[Buy Now], click the {fit type} that the instruction names.", steps["one"])
+    assert not states_right_step("Before click[Buy Now], click the {color} that the instruction names.", steps["one"])
+
+
+@pytest.mark.parametrize("lamp", ["desklamp", "floorlamp", "lamp"])
+def test_a_hint_for_a_task_to_examine_names_either_lamp(lamp: str) -> None:
+    assert states_right_step(f"Take {{object}}, go to {{desk}}, then 'use {{{lamp}}}'.", {("use", "lamp")})
+    assert not states_right_step(f"Take {{object}}, go to {{desk}}, then take {{{lamp}}}.", {("use", "lamp")})
 
 
 @pytest.fixture
@@ -105,3 +115,24 @@ def test_the_embedded_engine_s_broken_answers_are_mended_once_and_turned_away(se
     few = settings.hints.model_copy(update={"self_turns": {"alfworld": 1}})
     less = itself.write([Failure(played[0])], RULES, settings.model_copy(update={"hints": few}))
     assert (found.answers[0].elided, less.answers[0].elided) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--writers", "foo"], "hint_links: there is no hint writer 'foo' in stages/hinting/writers"),
+        (["--cells", "alfworld_act"], "hint_links: axes.cell in params.yaml has no 'alfworld_act'"),
+        ([], "hint_links: data/panels/"),
+    ],
+)
+def test_what_is_missing_is_named_in_a_line(
+    options: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["benchmarks/hint_links.py", *options])
+    for name in ("params.yaml", "dvc.yaml"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    monkeypatch.setattr(hint_links, "base_model", lambda: None)
+    assert faults_in_one_line(hint_links.main) == 1
+    found = capsys.readouterr().err
+    assert found.startswith(said) and found.count("\n") == 1

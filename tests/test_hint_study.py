@@ -158,6 +158,39 @@ def test_a_shop_task_wants_the_groups_of_the_options_that_it_names(tmp_path: Pat
     assert names("Click the {color} and the {size} that the instruction names.") == {"color", "size"}
 
 
+def test_a_task_to_examine_wants_a_lamp() -> None:
+    wants, names = reading(Panel(Cell("alfworld_react"), "dev", Path(), "", [], []))
+    assert wants(Task("t", "alfworld", "dev", "examine", "look at an egg under the desklamp", {})) == {"lamp"}
+    assert names("Then use {desklamp}.") == {"lamp"}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--limit", "0", "--out", "there"], "--limit: expected 1 task or more, found 0"),
+        (["--limit", "-1", "--out", "there"], "--limit: expected 1 task or more, found -1"),
+        (["--limit", "2"], "name another folder with --out"),
+        (["--limit", "2", "--out", "./studies/hints/"], "name another folder with --out"),
+    ],
+)
+def test_a_trial_never_replaces_the_study(
+    options: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["hints.py", *options])
+    monkeypatch.setattr(hints, "measure", lambda *_: pytest.fail("measured"))
+    with pytest.raises(SystemExit, match="2"):
+        hints.main()
+    assert said in capsys.readouterr().err
+
+
+def test_the_page_of_a_trial_says_so() -> None:
+    whole, trial = page(results(), ""), page(results() | {"limit": 2}, "")
+    assert page(results() | {"limit": None}, "") == whole
+    assert "at most" not in whole
+    assert "**Not the whole study: at most 2 tasks of each panel.**\n\n<!-- verdict -->" in trial
+    assert "    python benchmarks/hints.py --limit 2 --out FOLDER\n" in trial
+
+
 def test_the_committed_page_shows_the_committed_results() -> None:
     committed = RESULTS.with_name("README.md").read_text(encoding="utf-8")
     assert committed == page(json.loads(RESULTS.read_text(encoding="utf-8")), committed)

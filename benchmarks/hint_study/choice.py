@@ -1,54 +1,34 @@
 """What retrieval chooses, on tasks that call for a withheld skill; nothing is played for it.
 
-A task wants something (ALFWorld: the tool of its category; WebShop: the option groups that its instruction names), and a hint speaks of something
-(a tool; the groups in its braces).
+A task wants something (`hint_study.wanted`), and a hint speaks of something (ALFWorld: a tool; WebShop: the groups in its braces).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
-
-import polars as pl
 
 from hint_study.conditions import Banks, Condition
 from hint_study.playing import Panel, retriever
-from stages.demonstrations.alfworld.explorer import TOOLS
-from stages.envs.base import Task
+from hint_study.wanted import HOUSEHOLD_TOOLS, Wants, reader
 from stages.retrieval.retriever import Question
 
-LAMP = "lamp"  # of a desk or a floor
-Wants = Callable[[Task], frozenset[str]]
 Names = Callable[[str], frozenset[str]]
 
 
 def reading(panel: Panel) -> tuple[Wants, Names]:
     """What a task wants, and what a hint's text speaks of, by the panel's environment."""
-    return {"alfworld": _alfworld, "webshop": _webshop}[panel.cell.env](panel)
+    names = {"alfworld": _tools, "webshop": _groups}[panel.cell.env]
+    return reader(panel.cell.env, panel.root, panel.tasks), names
 
 
-def _alfworld(panel: Panel) -> tuple[Wants, Names]:
-    tools = {**TOOLS, "examine": LAMP}
-    return (
-        lambda task: frozenset({tools[task.category]} if task.category in tools else ()),
-        lambda text: frozenset(tool for tool in tools.values() if tool in text.lower()),
-    )
+def _tools(text: str) -> frozenset[str]:
+    return frozenset(tool for tool in HOUSEHOLD_TOOLS.values() if tool in text.lower())
 
 
-def _webshop(panel: Panel) -> tuple[Wants, Names]:
-    [catalogue] = {task.spec["catalogue"] for task in panel.tasks}
-    products = pl.read_parquet(panel.root / catalogue, columns=["asin", "groups", "values"])
-    groups: Mapping[str, Mapping[str, Collection[str]]] = {
-        product["asin"]: dict(zip(product["groups"], product["values"], strict=True))
-        for product in products.iter_rows(named=True)
-    }
-
-    def wants(task: Task) -> frozenset[str]:
-        offered = groups[task.spec["asin"]].items()
-        return frozenset(name for name, values in offered if set(values) & set(task.spec["options"]))
-
-    return wants, lambda text: frozenset(re.findall(r"\{([^{}]*)\}", text))
+def _groups(text: str) -> frozenset[str]:
+    return frozenset(re.findall(r"\{([^{}]*)\}", text))
 
 
 def choices(

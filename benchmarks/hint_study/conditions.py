@@ -14,6 +14,7 @@ from typing import Any
 from stages import hints
 from stages.core.params import Cell, Scope, Settings, Way
 from stages.core.records import Episode, read
+from stages.envs.base import Task
 from stages.envs.panel import load_panel
 from stages.envs.registry import make
 from stages.hinting.base import Failure, rules_of
@@ -85,10 +86,19 @@ class Banks:
         return read(self._source, Episode)
 
     @cached_property
-    def _failures(self) -> list[Failure]:
+    def _panel(self) -> tuple[list[Task], str]:
+        return load_panel(self._panels, hints.PANEL)
+
+    @property
+    def tasks(self) -> list[Task]:
+        """The train panel's tasks."""
+        return self._panel[0]
+
+    @cached_property
+    def failures(self) -> list[Failure]:
         """All failures, with what stands beside them. Raises `HintError` where the rollouts are of another panel."""
         settings, rules = self._settings.hints, self._rules
-        tasks, sha256 = load_panel(self._panels, hints.PANEL)
+        tasks, sha256 = self._panel
         failed = hints.failures(self._episodes, sha256, str(self._source))
         env = make(self._cell.env, self._panels) if failed and settings.probing and rules.probe else None
         tried = hints.probe_all(failed, tasks, env, rules, settings.probing)
@@ -100,7 +110,7 @@ class Banks:
         if name not in self._made:
             chosen = self._settings.hints.model_copy(update={"writer": writer})
             study = self._settings.model_copy(update={"hints": chosen})
-            failed = drawn(self._failures, share, draw)
+            failed = drawn(self.failures, share, draw)
             self._made[name], _ = hints.learn(failed, self._episodes, self._rules, study, self._panels)
         return self._made[name]
 
@@ -112,7 +122,7 @@ class Banks:
                 "writer": writer,
                 "share": share,
                 "draw": draw,
-                "failures": len(drawn(self._failures, share, draw)),
+                "failures": len(drawn(self.failures, share, draw)),
                 "hints": len(made.hints),
                 "rejected": dict(sorted(Counter(r.reason for r in made.rejected).items())),
                 "entries": len(made.bank),

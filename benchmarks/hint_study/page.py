@@ -28,12 +28,13 @@ HEAD = """\
 The base agent of the default study plays the dev panels with hints from its failures on the train panel alone.
 
     dvc repro                              # the default study
-    python benchmarks/hints.py{train}
+    python benchmarks/hints.py{options}
 
 writes this page, `results.json` and the figure. The episodes of every condition are then in `.cache/hint_study/`, as Parquet; a second run takes them from
 `.cache/journal/` and plays nothing. One run of a deterministic agent: commit {commit}, {engine}, {machine}, {model}.
 
 """
+LIMITED = "**Not the whole study: at most {limit} tasks of each panel.**\n\n"
 READING = """\
 A task's episode counts for all conditions that show it the same hints in the same order. Solved tasks of each panel; where a share of the failures was drawn, one figure
 for each of three draws. All columns but those of a k are of k = 3. p: exact McNemar against no hints on the same tasks, uncorrected. Hint tokens: what hints add to the first prompt. Withheld: tasks whose
@@ -52,9 +53,16 @@ def page(results: Mapping[str, Any], old: str) -> str:
     """README.md as text; the verdict is that of the `old` page."""
     rows = results["rows"]
     first = rows[0]
-    train = " --train" if any(row["panel"] == "train" for row in rows) else ""
+    limit = results.get("limit")
+    options = " --train" if any(row["panel"] == "train" for row in rows) else ""
+    options += f" --limit {limit} --out FOLDER" if limit else ""
     facts = {"commit": first["git_commit"][:7], **{name: first[name] for name in ("engine", "machine", "model")}}
-    parts = [HEAD.format(train=train, **facts), verdict(old), "\n\n![Tasks solved on dev](success.svg)\n"]
+    parts = [
+        HEAD.format(options=options, **facts),
+        *([LIMITED.format(limit=limit)] if limit else []),
+        verdict(old),
+        "\n\n![Tasks solved on dev](success.svg)\n",
+    ]
     for cell, own in _by(rows, "cell"):
         env = Cell(cell).env
         parts.append(f"\n## {words.env(env)}\n\n")
