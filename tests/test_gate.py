@@ -109,6 +109,22 @@ def test_a_name_that_only_measured_tasks_have_is_turned_away() -> None:
     assert passed("Take the egg.", "Take flutes.", foreign=[*foreign])[1] == []
 
 
+@pytest.mark.parametrize(
+    ("name", "kept", "text"),
+    [
+        ("Lumzel™ Easy to Find Shirt", "lumzel easy to", "Click Lumzel™ easy to find it."),
+        ("Women's V-Neck Top", "women s v", "Open the WOMEN'S V-neck top."),
+        ("T-Bird", "t bird", "Take the t-bird."),
+        ("Nervo™", "nervo", "Take {nervo}."),
+    ],
+)
+def test_a_measured_name_is_found_whatever_its_punctuation(name: str, kept: str, text: str) -> None:
+    foreign = gate.foreign([name, "™", ""], [LOST])
+    assert foreign == {kept}
+    assert passed(text, foreign=[*foreign]) == ([], ["measured"])
+    assert passed("Open it, then take {object}.", foreign=[*foreign])[1] == []
+
+
 def test_a_shops_names_are_its_products(tmp_path: Path) -> None:
     pl.DataFrame({"asin": ["A1", "B2"], "title": ["One Soap", "Two Soap"]}).write_parquet(
         tmp_path / "catalogue.parquet"

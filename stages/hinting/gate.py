@@ -77,7 +77,7 @@ class Source:
 @dataclass(frozen=True)
 class Gate:
     """What hints are held against besides their own failure: their length, how many a failure may have, the words that name an action, and the names
-    that only measured panels have, in lower case."""
+    that only measured panels have (see `foreign`)."""
 
     max_chars: int
     most: int
@@ -138,13 +138,13 @@ def deeds(episodes: Iterable[Episode], more: Iterable[str]) -> frozenset[str]:
 
 
 def foreign(measured: Iterable[str], episodes: Iterable[Episode]) -> frozenset[str]:
-    """Of the names of things in measured tasks those that no episode on the train panel shows. Of a name of three words and more, such as a
-    product's title, its first three are kept, shown or not: no hint needs one."""
-    names = {" ".join(name.lower().replace(",", " ").split()[:3]) for name in measured}
+    """Of the names of things in measured tasks those that no episode on the train panel shows, as words without punctuation. Of a name of three words
+    and more, such as a product's title, its first three are kept, shown or not: no hint needs one."""
+    names = {tuple(_words(name)[:3]) for name in measured}
     shown: set[str] = set()
     for episode in episodes:
-        shown.update(re.findall(r"\w+", Source(episode).whole))
-    return frozenset(n for n in names if n and (n.count(" ") == 2 or not shown.issuperset(re.findall(r"\w+", n))))
+        shown.update(_words(Source(episode).whole))
+    return frozenset(" ".join(name) for name in names if len(name) == 3 or not shown.issuperset(name))
 
 
 def contradictions(hints: Sequence[Hint]) -> dict[tuple[Place, str], str]:
@@ -190,8 +190,11 @@ def _particular(text: str, source: Source) -> str:
 
 
 def _names(text: str, name: str) -> bool:
-    words = " ".join(re.findall(r"\w+", text.lower()))
-    return f" {name} " in f" {words} "
+    return f" {name} " in f" {' '.join(_words(text))} "
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.lower())
 
 
 def _runs(text: str) -> Iterator[tuple[str, ...]]:
