@@ -272,6 +272,25 @@ def test_a_failure_of_the_machine_stops_the_stage_and_keeps_what_was_answered(
     assert len(server.bodies) == asked + 1, "only what failed is asked again"
 
 
+def test_a_failure_that_does_not_fit_stops_the_stage_and_keeps_what_was_answered(server: FakeServer) -> None:
+    first, *others = [Failure(episode) for episode in (LOST[2], LOST[1], LOST[3])]
+    together = threading.Barrier(3, timeout=5)
+
+    def answer(body: dict[str, Any]) -> Say:
+        together.wait()  # all are under way before any is answered
+        if f"> {LOST[2].turns[0].action}" in body["messages"][1]["content"]:
+            return Say(400, "this model's maximum context length is 30 tokens")
+        time.sleep(0.3)  # so that these are answered last
+        return always(hinting(GOOD))(body)
+
+    server.answer = answer
+    with pytest.raises(answers.AnswerError, match=r"hints\.llm\.context: .* run again to go on from there"):
+        written(server, [first, *others], slots=3)
+    server.answer = always(hinting(GOOD))
+    assert len(written(server, [first, *others]).hints) == 3
+    assert len(server.bodies) == 3 + 1, "only what did not fit is asked again"
+
+
 WRITING = """
 import sys
 from pathlib import Path

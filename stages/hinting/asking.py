@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 
 from stages.core.files import CACHE, atomic
+from stages.core.process import Fault
 from stages.core.records import Message
 from stages.engines.base import Engine, EngineFault, Reply
 
@@ -58,16 +59,18 @@ class Memory:
 def converse(engine: Engine, memory: Memory, talks: Sequence[Talk[Result]]) -> list[Result]:
     """What came of each talk, in their order; as many requests are under way as the engine has slots.
 
-    Raises `EngineFault` when a request failed for good; those that are under way then are waited for and kept.
+    When a request failed for good (`EngineFault`), or a talk cannot go on (its own `Fault`), nothing more is asked; what is under way is waited for
+    and kept, then the fault is raised.
     """
     results: dict[int, Result] = {}
     waiting: deque[tuple[int, list[Message]]] = deque()
     asked: dict[int, tuple[int, list[Message]]] = {}  # by session
-    failure = ""
+    failure: Fault | None = None
     with tqdm(total=len(talks), desc="hints", unit="failure", disable=None) as bar:
 
         def go_on(number: int, reply: Reply | None) -> None:
             """Carry a talk on as far as its answers are known."""
+            nonlocal failure
             try:
                 while True:
                     messages = talks[number].send(reply)  # type: ignore[arg-type]  # None starts a generator
@@ -78,6 +81,8 @@ def converse(engine: Engine, memory: Memory, talks: Sequence[Talk[Result]]) -> l
             except StopIteration as end:
                 results[number] = end.value
                 bar.update()
+            except Fault as fault:
+                failure = failure or fault
 
         for number in range(len(talks)):
             go_on(number, None)
@@ -91,10 +96,12 @@ def converse(engine: Engine, memory: Memory, talks: Sequence[Talk[Result]]) -> l
                 number, messages = asked.pop(reply.session)
                 engine.close(reply.session)
                 if reply.finish == "fault":
-                    failure = reply.error
+                    failure = failure or EngineFault(reply.error)
                     continue
                 memory.keep(messages, reply)
                 go_on(number, reply)
     if failure:
-        raise EngineFault(f"{failure}. The answers so far are kept in {ANSWERS}: run again to go on from there")
+        raise type(failure)(
+            f"{failure}. The answers so far are kept in {ANSWERS}: run again to go on from there"
+        ) from failure
     return [results[number] for number in range(len(talks))]
