@@ -220,7 +220,7 @@ def test_an_environment_names_its_rules(monkeypatch: pytest.MonkeyPatch) -> None
         ("alfworld", {"probe_steps": 0}, "the environment's text"),
         ("alfworld", {"evidence": ["contrast"]}, "the environment's text"),
         ("webshop", {"sees_parts": True}, "the reward's parts"),
-        ("webshop", {"sees_parts": False}, "the outcome alone, not the reward's parts"),
+        ("webshop", {"sees_parts": False}, "the pages and the reward as a whole, not its parts"),
     ],
 )
 def test_rules_say_what_they_read(env: str, changes: dict[str, Any], basis: str) -> None:

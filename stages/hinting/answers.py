@@ -59,7 +59,7 @@ def write(failures: Sequence[Failure], settings: Hints, author: Author, engine: 
         [hint for hints, _, _ in told for hint in hints],
         [answer for _, answer, _ in told],
         [rejection for _, _, rejections in told for rejection in rejections],
-        prompting.basis(settings),
+        prompting.basis(failures, settings, author.turns),
     )
 
 
