@@ -126,6 +126,16 @@ def test_every_failure_is_asked_about_at_once_and_paid_for_once(server: FakeServ
     assert written(server) == first and len(server.bodies) == 4
 
 
+def test_an_answer_to_a_prompt_that_no_longer_fits_is_not_taken_from_the_store(server: FakeServer) -> None:
+    long = [Failure(play(HOME, ["look", "go to table 1"] * 20))]
+    [whole] = written(server, long).answers
+    assert whole.elided == 0 and len(server.bodies) == 1
+    most = study_with(server).hints.llm.max_tokens + whole.prompt_tokens
+    assert written(server, long, context=most).answers == [whole] and len(server.bodies) == 1
+    [cut] = written(server, long, context=most - 1).answers
+    assert cut.elided > 0 and cut.prompt_tokens < whole.prompt_tokens and len(server.bodies) == 3
+
+
 def test_money_is_counted_where_prices_are_given(server: FakeServer) -> None:
     [answer] = written(server, FAILURES[:1], prices=Prices(prompt=2.0, reply=10.0)).answers
     assert answer.dollars == pytest.approx((2 * answer.prompt_tokens + 10 * answer.reply_tokens) / 1e6)

@@ -33,13 +33,14 @@ class Unreadable(ValueError):
 
 @dataclass(frozen=True)
 class Author:
-    """Who writes: the writer's name, the model's in records, what a model and its settings are told apart by, its window in words, and how many
-    turns of a trace it is shown at most."""
+    """Who writes: the writer's name, the model's in records, what a model and its settings are told apart by, the setting of its window
+    (`window`) and how many tokens that has (`context`), and how many turns of a trace it is shown at most."""
 
     writer: str
     model: str
     identity: Mapping[str, Any]
     window: str
+    context: int
     prices: Prices | None = None
     turns: int = sys.maxsize
 
@@ -56,7 +57,7 @@ def schema(settings: Hints, env: str) -> dict[str, Any]:
 def write(failures: Sequence[Failure], settings: Hints, author: Author, engine: Engine) -> Written:
     """All failures' hints by one model. Raises `EngineFault` when it cannot be asked, `AnswerError` when its window is too small."""
     talks = [_talk(failure, settings, author) for failure in failures]
-    told = converse(engine, Memory(author.identity), talks)
+    told = converse(engine, Memory(author.identity, author.context - settings.llm.max_tokens), talks)
     return Written(
         [hint for hints, _, _ in told for hint in hints],
         [answer for _, answer, _ in told],

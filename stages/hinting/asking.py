@@ -27,10 +27,11 @@ Talk = Generator[list[Message], Reply, Result]
 
 
 class Memory:
-    """A model's answers on disk, a file each, named by all that determines one: `identity` (model and settings) and the messages."""
+    """A model's answers on disk, a file each, named by all that determines one: `identity` (model and settings) and the messages. `room` is how many
+    tokens a prompt may have."""
 
-    def __init__(self, identity: Mapping[str, Any], folder: Path | None = None) -> None:
-        self._identity, self._folder = dict(identity), folder or ANSWERS
+    def __init__(self, identity: Mapping[str, Any], room: int) -> None:
+        self._identity, self._room = dict(identity), room
 
     def key(self, messages: Sequence[Message]) -> str:
         """Hex SHA-256 of what determines the answer."""
@@ -38,11 +39,12 @@ class Memory:
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
     def find(self, messages: Sequence[Message]) -> Reply | None:
-        """The answer given before. A file that a power cut has left half-written is none."""
+        """The answer given before. A file that a power cut has left half-written is none, nor is the answer to a prompt that has no room any more."""
         try:
-            return Reply(session=0, **json.loads(self._path(messages).read_text(encoding="utf-8")))
+            found = Reply(session=0, **json.loads(self._path(messages).read_text(encoding="utf-8")))
         except (FileNotFoundError, ValueError, TypeError):
             return None
+        return found if found.prompt_tokens <= self._room else None
 
     def keep(self, messages: Sequence[Message], reply: Reply) -> None:
         """Remember an answer. A prompt that did not fit is no answer: it cost nothing, and the window may grow."""
@@ -53,7 +55,7 @@ class Memory:
 
     def _path(self, messages: Sequence[Message]) -> Path:
         key = self.key(messages)
-        return self._folder / key[:2] / f"{key}.json"
+        return ANSWERS / key[:2] / f"{key}.json"
 
 
 def converse(engine: Engine, memory: Memory, talks: Sequence[Talk[Result]]) -> list[Result]:

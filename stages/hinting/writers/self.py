@@ -24,5 +24,5 @@ def write(failures: Sequence[Failure], rules: HintRules, study: Settings) -> Wri
     model = f"{base['source']}@{base['weights_sha256'][:12]} ({engine.name})"
     identity = {"model": model, "base": base, "schema": form, **limits}
     turns = study.hints.self_turns.get(failures[0].episode.env, sys.maxsize)
-    author = answers.Author("self", model, identity, "engine.context", turns=turns)
+    author = answers.Author("self", model, identity, "engine.context", study.engine.context, turns=turns)
     return answers.write(failures, study.hints, author, engine)
