@@ -28,6 +28,7 @@ from stages.hinting import answers, asking, prompting
 from stages.hinting.alfworld import RULES
 from stages.hinting.base import Failure, Written
 from stages.hinting.writers import llm, rules
+from stages.hinting.writers import self as own
 
 HOME = Household({"table 1": ["mug 1"], "box 1": ["egg 1"], "shelf 1": []}, shut=frozenset({"box 1"}))
 FETCH = ["go to box 1", "open box 1", "take egg 1 from box 1"]
@@ -124,6 +125,32 @@ def test_every_failure_is_asked_about_at_once_and_paid_for_once(server: FakeServ
     }
     assert all(a.prompt_tokens > 100 and a.reply_tokens == words(hinting(GOOD)) for a in first.answers)
     assert written(server) == first and len(server.bodies) == 4
+
+
+def test_the_base_models_answers_are_of_that_base_and_of_the_code_that_ran_it(
+    server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(own, "CODE", tmp_path / "stages")
+    edited = [tmp_path / "stages" / part for part in ("engines/cpu.py", "engines/layers.cpp", "models/chat.py")]
+    identity = {"source": "tiny", "students": ["first_round"], "weights_sha256": "ab" * 32}
+    for path in (*edited, own.BASE / "identity.json"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(identity))
+    study = study_with(server)
+    there = study.engine.server.model_copy(update={"url": server.url, "retries": 0})
+    study = study.model_copy(update={"engine": study.engine.model_copy(update={"kind": "server", "server": there})})
+
+    def asked() -> tuple[str, int]:
+        [answer] = own.write(FAILURES[:1], RULES, study).answers
+        return answer.model, len(server.bodies)
+
+    assert asked() == asked() == ("tiny + first_round@abababababab (server:tiny)", 1)
+    for number, path in enumerate(edited, 2):
+        path.write_text("mended")
+        assert asked()[1] == asked()[1] == number
+    (own.BASE / "identity.json").write_text(json.dumps({**identity, "template": {"enable_thinking": False}}))
+    assert asked() == ("tiny + first_round (enable_thinking=false)@abababababab (server:tiny)", 5)
 
 
 def test_an_answer_to_a_prompt_that_no_longer_fits_is_not_taken_from_the_store(server: FakeServer) -> None:
