@@ -23,7 +23,8 @@ COPIED = 3  # words that say something, in a row, that stand in the task or on a
 _PLACEHOLDER = re.compile(r"\{+\s*([^{}]*?)\s*\}+|<\s*([a-z][a-z _]*\d*)\s*>", re.I)
 _NUMBERED = re.compile(r"\b([a-z]+) (\d+)\b")
 _ID = re.compile(r"\b(?=\w*\d)(?=\w*[a-z])\w{4,}\b")
-_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+_NUMBER = re.compile(r"\d+(?:,\d{3}(?!\d))*(?:\.\d+)?")  # 60, 60.00, 1,299.99
+_PRICE = re.compile(rf"\$ ?({_NUMBER.pattern})")
 _SMALL = (
     "a an and any are as at be by do for from go i if in is it its more no not of on or so some than that the then there this to up with "
     "you your"
@@ -62,6 +63,12 @@ class Source:
     @cached_property
     def ids(self) -> frozenset[str]:
         return frozenset(_ID.findall(self.whole))
+
+    @cached_property
+    def amounts(self) -> frozenset[float]:
+        """The numbers of the task, and the prices that were shown."""
+        numbers = (*_NUMBER.findall(self.episode.goal), *_PRICE.findall(self.whole))
+        return frozenset(map(_amount, numbers))
 
     @cached_property
     def runs(self) -> frozenset[tuple[str, ...]]:
@@ -177,16 +184,19 @@ def _clauses(text: str) -> Iterator[tuple[str, bool]]:
 
 
 def _particular(text: str, source: Source) -> str:
-    """A thing with its number, an id or a number of the task that a hint took over from its failure."""
+    """A thing with its number, an id, a number of the task or a price that a hint took over from its failure."""
     bare = re.sub(r"\{[^{}]*\}", " ", text.lower())
     things = [" ".join(found) for found in _NUMBERED.findall(bare)]
-    numbers = set(_NUMBER.findall(source.episode.goal))
     found = [
         *(thing for thing in things if thing in source.numbered),
         *(name for name in _ID.findall(bare) if name in source.ids),
-        *(number for number in _NUMBER.findall(bare) if number in numbers),
+        *(number for number in _NUMBER.findall(bare) if _amount(number) in source.amounts),
     ]
     return found[0] if found else ""
+
+
+def _amount(number: str) -> float:
+    return float(number.replace(",", ""))
 
 
 def _names(text: str, name: str) -> bool:
