@@ -30,7 +30,7 @@ from stages.envs.panel import load_panel, panel_names
 from stages.envs.registry import make
 from stages.hinting import gate
 from stages.hinting.bank import build_bank
-from stages.hinting.base import Failure, HintRules, ProbeRecord, Written, rules_of
+from stages.hinting.base import Failure, HintRules, ProbeRecord, Written, hint_of, rules_of
 from stages.hinting.contrast import beside
 from stages.hinting.curated import Rules, curate, read_curation
 from stages.hinting.page import bank_page
@@ -128,8 +128,10 @@ def learn(
 ) -> tuple[Tables, str]:
     """Hints of all failures, those that pass the gate in a bank; and what of a failure the writer read. `episodes` are all of the rollouts."""
     settings = study.hints
-    written: Written = plugins.find("hinting/writers", settings.writer, "write")(failed, rules, study)
     by_id = {failure.episode.episode_id: failure.episode for failure in failed}
+    written = checked(
+        plugins.find("hinting/writers", settings.writer, "write")(failed, rules, study), settings.writer, by_id
+    )
     hints, rejected = gate_of(episodes, rules, study, panels).passes(written.hints, by_id) if failed else ([], [])
     made = Tables(
         hints,
@@ -140,6 +142,20 @@ def learn(
         written.answers,
     )
     return made, written.basis or rules.basis(settings)
+
+
+def checked(written: object, writer: str, failed: Mapping[str, Episode]) -> Written:
+    """What a writer made of the failures, by id. Raises `PluginError` where it is something else, or has a hint that belongs to none of them."""
+    where = f"stages/hinting/writers/{writer}"
+    if not isinstance(written, Written):
+        raise plugins.PluginError(f"{where}: write returned {written!r:.80}, expected stages.hinting.base.Written")
+    for hint in written.hints:
+        episode = failed.get(getattr(hint, "episode_id", ""))
+        if episode is None or hint != hint_of(episode, hint.rule, hint.text, hint.evidence):
+            raise plugins.PluginError(
+                f"{where}: {hint!r:.200} is no hint of a failure that it was given; make it with stages.hinting.base.hint_of"
+            )
+    return written
 
 
 def gate_of(episodes: Sequence[Episode], rules: HintRules, study: Settings, panels: Path) -> gate.Gate:

@@ -52,6 +52,13 @@ def test_hints_are_added_replaced_and_removed_and_say_so(tmp_path: Path) -> None
     assert len({e.entry_id for e in found} | {first.entry_id, last.entry_id}) == 6  # another text is another entry
 
 
+def test_a_text_over_several_lines_becomes_one_row_of_the_page(tmp_path: Path) -> None:
+    text = "alfworld_react:\n  add:\n    put:\n      - |\n        Open it,\n        then look.\n"
+    [entry] = [e for e in curated(tmp_path, text) if e.origin == "curated"]
+    assert entry.text == "Open it, then look."
+    assert "\n| 1 | Open it, then look. | 0 hints" in bank_page(CELL, [entry], HINTS, "mine.yaml")
+
+
 def test_a_file_without_the_cell_changes_nothing(tmp_path: Path) -> None:
     assert curated(tmp_path, "# nothing yet\n") == bank()
     assert curated(tmp_path, "webshop_act:\n  remove: [abc]\n") == bank()
@@ -70,20 +77,35 @@ def test_the_file_that_the_study_names_is_there_and_changes_nothing() -> None:
     [
         ("add: {cook: [Use it.]}", "alfworld_react.add names the category 'cook'; there are heat, put"),
         (f"add: {{put: [{'x' * 61}]}}", "alfworld_react.add.put: 61 characters, hints.max_chars allows 60: 'xxx"),
-        ("add: {put: ['']}", "alfworld_react.add.put: expected one line of text, found ''"),
+        ("add: {put: [' \n\n ']}", "alfworld_react.add.put: expected a text, found nothing"),
         ("add: {put: Use it.}", "alfworld_react.add.put: Input should be a valid list, found 'Use it.'"),
-        ("replace: {FIRST: 'a\n\n    b'}", "expected one line of text, found 'a\\nb'"),
+        (f"add: {{put: ['{'x' * 30}\n\n    {'y' * 30}']}}", "alfworld_react.add.put: 61 characters"),
         ("remove: [zzz]", "alfworld_react.remove: no entry's id begins with 'zzz' among the bank's 2, such as"),
         ("remove: ['']", "alfworld_react.remove: no entry's id begins with ''"),
-        ("remove: [FIRST]\n  replace: {FIRST: Look.}", "alfworld_react both replaces and removes"),
+        ("remove: [FIRST]\n  replace: {FIRST: Look.}", "names the entry FIRST twice under replace and remove"),
+        ("replace: {FIRST: Look., CUT: Go.}", "alfworld_react names the entry FIRST twice under replace and remove"),
+        ("remove: [FIRST, CUT]", "alfworld_react names the entry FIRST twice under replace and remove; keep one"),
         ("add: {put: [Look., Look.]}", "the hint 'Look.' stands twice in put; leave one out"),
+        (
+            'add: {put: ["Look around.\\n", Look  around.]}',
+            "the hint 'Look around.' stands twice in put; leave one out",
+        ),
+        ("add: {put: [Look.]}\n  add: {heat: [Go.]}", 'line 3: found duplicate key "add"; write it once'),
+        ("remove: [FIRST]\nalfworld_react: {}", 'line 3: found duplicate key "alfworld_react"; write it once'),
+        (
+            "remove: []\nalfworld_akt: {}",
+            "'alfworld_akt' is no cell: there is no agent 'akt' in stages/agents, only act",
+        ),
+        ("remove: []\nwebshp_act: {}", "'webshp_act' is no cell: there is no environment 'webshp' in stages/envs"),
+        ("remove: []\nwebshop: {}", "'webshop' is no cell: a cell is <environment>_<agent>, such as alfworld_react"),
         ("drop: [FIRST]", "alfworld_react.drop: unknown; a cell has add, replace and remove"),
     ],
 )
 def test_what_cannot_be_is_one_line(tmp_path: Path, text: str, said: str) -> None:
+    first = bank()[0].entry_id
     with pytest.raises(CurationError) as fault:
-        curated(tmp_path, "alfworld_react:\n  " + text.replace("FIRST", bank()[0].entry_id))
-    assert said in str(fault.value)
+        curated(tmp_path, "alfworld_react:\n  " + text.replace("FIRST", first).replace("CUT", first[:9]))
+    assert said.replace("FIRST", first) in str(fault.value)
     assert str(fault.value).startswith(str(tmp_path / "mine.yaml")) and "\n" not in str(fault.value)
 
 

@@ -60,6 +60,9 @@ def passed(*texts: str, of: Episode = LOST, most: int = 4, foreign: Sequence[str
         ("particular", "Look twice, then go to box 1.", "Look 2 times.", LOST),
         ("particular", "Don't click[B0CUANQ57I].", "click[Buy Now] last.", DEAR),
         ("particular", "Search for less than 60.00 dollars.", "Search with the price.", DEAR),
+        ("particular", "Search below 60 dollars.", "Search below 600 dollars.", DEAR),
+        ("particular", "Buy it for 24.620 dollars.", "Buy it for 24 dollars.", DEAR),
+        ("particular", "Buy it for $1,299.99.", "Buy 1 of 299 for 1299.", replace(DEAR, goal="below 1299.99 dollars")),
         ("copied", "Search a brush set that is long lasting.", "Search the set by name.", DEAR),
         ("copied", "Open the Nut Free Herbal Tea.", "Open the tea.", DEAR),
         ("idle", "Be more careful.", "Look more carefully.", LOST),
@@ -107,6 +110,22 @@ def test_a_name_that_only_measured_tasks_have_is_turned_away() -> None:
     assert passed("Open {sidetable}.", foreign=[*foreign]) == ([], ["measured"])
     assert passed("Take the Kelwen travel size.", foreign=[*foreign]) == ([], ["measured"])
     assert passed("Take the egg.", "Take flutes.", foreign=[*foreign])[1] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "kept", "text"),
+    [
+        ("Lumzel™ Easy to Find Shirt", "lumzel easy to", "Click Lumzel™ easy to find it."),
+        ("Women's V-Neck Top", "women s v", "Open the WOMEN'S V-neck top."),
+        ("T-Bird", "t bird", "Take the t-bird."),
+        ("Nervo™", "nervo", "Take {nervo}."),
+    ],
+)
+def test_a_measured_name_is_found_whatever_its_punctuation(name: str, kept: str, text: str) -> None:
+    foreign = gate.foreign([name, "™", ""], [LOST])
+    assert foreign == {kept}
+    assert passed(text, foreign=[*foreign]) == ([], ["measured"])
+    assert passed("Open it, then take {object}.", foreign=[*foreign])[1] == []
 
 
 def test_a_shops_names_are_its_products(tmp_path: Path) -> None:

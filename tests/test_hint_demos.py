@@ -102,7 +102,7 @@ def made(
 def test_a_demonstration_is_told_as_the_writer_self_tells_it(made: dict[str, Made], env: str) -> None:
     demos, failed, _ = made[env]
     assert len(demos) == len(failed) == NUMBER and {d.kind for d in demos} == {"writing"}
-    author = answers.Author("self", "", {}, "engine.context", turns=HINTS.self_turns[env])
+    author = answers.Author("self", "", {}, "engine.context", 8192, turns=HINTS.self_turns[env])
     for demo, failure in zip(demos, failed, strict=True):
         *asked, answered = demo.messages
         assert asked == next(answers._talk(failure, HINTS, author))

@@ -1,4 +1,4 @@
-"""Hints written by a model: what it is told, how its answers are read, what they cost, and that none is paid for twice."""
+"""Hints written by a model: how its answers are read, what they cost, and that none is paid for twice."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +27,8 @@ from stages.envs.panel import write_panels
 from stages.hinting import answers, asking, prompting
 from stages.hinting.alfworld import RULES
 from stages.hinting.base import Failure, Written
-from stages.hinting.contrast import beside
 from stages.hinting.writers import llm, rules
+from stages.hinting.writers import self as own
 
 HOME = Household({"table 1": ["mug 1"], "box 1": ["egg 1"], "shelf 1": []}, shut=frozenset({"box 1"}))
 FETCH = ["go to box 1", "open box 1", "take egg 1 from box 1"]
@@ -67,39 +66,6 @@ def study_with(server: FakeServer, **changes: Any) -> Settings:
 
 def written(server: FakeServer, failures: Sequence[Failure] = FAILURES, **changes: Any) -> Written:
     return llm.write(failures, RULES, study_with(server, **changes))
-
-
-# What a model is told
-
-
-def test_the_prompt_has_the_task_the_trace_and_what_the_environment_says_of_itself() -> None:
-    settings = load(ROOT / "params.yaml").hints
-    system, user = prompting.prompt(Failure(LOST[0]), settings, 9)
-    assert "ALFWorld" in system.content and "You act in a household through text." in system.content
-    assert "at most 120 characters" in system.content and "1 to 4 hints" in system.content
-    told = user.content
-    assert f"Task: {LOST[0].goal}" in told and f"Category: {LOST[0].category}" in told and LOST[0].opening in told
-    for turn in LOST[0].turns:
-        assert f"> {turn.action}\n{turn.observation}" in told
-    assert "- open box 1" in told or "- go to" in told
-    assert "not solved; no turns were left." in told
-    assert "comparison" not in told and "tried out" not in told and "$" not in system.content + told
-
-
-def test_the_contrast_is_the_success_whose_goal_is_most_alike() -> None:
-    far, near = (replace(WON, episode_id=name, goal=goal) for name, goal in (("far", "wash a cup"), ("near", WON.goal)))
-    other = replace(near, episode_id="other", category="cool")
-    [failure] = beside(LOST[:1], {}, [far, near, other, LOST[1]], ["contrast"])
-    assert failure.success == near
-    told = prompting.prompt(failure, load(ROOT / "params.yaml").hints, 9)[1].content
-    assert told.count(WON.goal) >= 2 and "> move egg 1 to shelf 1" in told
-    assert next(beside(LOST[:1], {}, [near], ["probe"])).success is None
-
-
-def test_the_middle_of_a_trace_is_left_out_first() -> None:
-    long = play(HOME, ["look", "go to table 1", "go to box 1", "go to shelf 1", "look"])
-    told = prompting.prompt(Failure(long), load(ROOT / "params.yaml").hints, 2)[1].content
-    assert "(3 turns are left out here.)" in told and told.count("> look") == 2 and "> go to" not in told
 
 
 # How an answer is read
@@ -159,6 +125,42 @@ def test_every_failure_is_asked_about_at_once_and_paid_for_once(server: FakeServ
     }
     assert all(a.prompt_tokens > 100 and a.reply_tokens == words(hinting(GOOD)) for a in first.answers)
     assert written(server) == first and len(server.bodies) == 4
+
+
+def test_the_base_models_answers_are_of_that_base_and_of_the_code_that_ran_it(
+    server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(own, "CODE", tmp_path / "stages")
+    edited = [tmp_path / "stages" / part for part in ("engines/cpu.py", "engines/layers.cpp", "models/chat.py")]
+    identity = {"source": "tiny", "students": ["first_round"], "weights_sha256": "ab" * 32}
+    for path in (*edited, own.BASE / "identity.json"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(identity))
+    study = study_with(server)
+    there = study.engine.server.model_copy(update={"url": server.url, "retries": 0})
+    study = study.model_copy(update={"engine": study.engine.model_copy(update={"kind": "server", "server": there})})
+
+    def asked() -> tuple[str, int]:
+        [answer] = own.write(FAILURES[:1], RULES, study).answers
+        return answer.model, len(server.bodies)
+
+    assert asked() == asked() == ("tiny + first_round@abababababab (server:tiny)", 1)
+    for number, path in enumerate(edited, 2):
+        path.write_text("mended")
+        assert asked()[1] == asked()[1] == number
+    (own.BASE / "identity.json").write_text(json.dumps({**identity, "template": {"enable_thinking": False}}))
+    assert asked() == ("tiny + first_round (enable_thinking=false)@abababababab (server:tiny)", 5)
+
+
+def test_an_answer_to_a_prompt_that_no_longer_fits_is_not_taken_from_the_store(server: FakeServer) -> None:
+    long = [Failure(play(HOME, ["look", "go to table 1"] * 20))]
+    [whole] = written(server, long).answers
+    assert whole.elided == 0 and len(server.bodies) == 1
+    most = study_with(server).hints.llm.max_tokens + whole.prompt_tokens
+    assert written(server, long, context=most).answers == [whole] and len(server.bodies) == 1
+    [cut] = written(server, long, context=most - 1).answers
+    assert cut.elided > 0 and cut.prompt_tokens < whole.prompt_tokens and len(server.bodies) == 3
 
 
 def test_money_is_counted_where_prices_are_given(server: FakeServer) -> None:
@@ -272,6 +274,25 @@ def test_a_failure_of_the_machine_stops_the_stage_and_keeps_what_was_answered(
     assert len(server.bodies) == asked + 1, "only what failed is asked again"
 
 
+def test_a_failure_that_does_not_fit_stops_the_stage_and_keeps_what_was_answered(server: FakeServer) -> None:
+    first, *others = [Failure(episode) for episode in (LOST[2], LOST[1], LOST[3])]
+    together = threading.Barrier(3, timeout=5)
+
+    def answer(body: dict[str, Any]) -> Say:
+        together.wait()  # all are under way before any is answered
+        if f"> {LOST[2].turns[0].action}" in body["messages"][1]["content"]:
+            return Say(400, "this model's maximum context length is 30 tokens")
+        time.sleep(0.3)  # so that these are answered last
+        return always(hinting(GOOD))(body)
+
+    server.answer = answer
+    with pytest.raises(answers.AnswerError, match=r"hints\.llm\.context: .* run again to go on from there"):
+        written(server, [first, *others], slots=3)
+    server.answer = always(hinting(GOOD))
+    assert len(written(server, [first, *others]).hints) == 3
+    assert len(server.bodies) == 3 + 1, "only what did not fit is asked again"
+
+
 WRITING = """
 import sys
 from pathlib import Path
@@ -355,9 +376,7 @@ def test_a_model_that_writes_what_the_rules_do_makes_the_rules_bank(server: Fake
     found, basis = bank_of(study, FAILURES, panels)
     assert {(e.category, e.text, e.count) for e in found.bank} == {(e.category, e.text, e.count) for e in wanted.bank}
     assert found.rejected == [] and len(found.bank) > 2
-    assert basis == (
-        "its trace, what the reward is made of, what up to 100 steps of trying out found and a success of the same category"
-    )
+    assert basis == "its trace and a success of the same category"
 
 
 def test_forty_hints_are_cut_to_as_many_as_a_failure_may_have(server: FakeServer, panels: Path) -> None:

@@ -220,25 +220,55 @@ def test_an_environment_names_its_rules(monkeypatch: pytest.MonkeyPatch) -> None
         ("alfworld", {"probe_steps": 0}, "the environment's text"),
         ("alfworld", {"evidence": ["contrast"]}, "the environment's text"),
         ("webshop", {"sees_parts": True}, "the reward's parts"),
-        ("webshop", {"sees_parts": False}, "the outcome alone, not the reward's parts"),
+        ("webshop", {"sees_parts": False}, "the pages and the reward as a whole, not its parts"),
     ],
 )
 def test_rules_say_what_they_read(env: str, changes: dict[str, Any], basis: str) -> None:
     assert rules_of(env).basis(SETTINGS.model_copy(update=changes)) == basis
 
 
-def test_another_writer_is_found_by_its_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "hinting" / "writers").mkdir(parents=True)
-    (tmp_path / "hinting" / "writers" / "poet.py").write_text(
-        "from stages.hinting.base import Written\ndef write(failures, rules, study): return Written([])"
+HINT = "hint_of(failures[0].episode, 'ode', 'Go on.', 'seen')"
+
+
+def learnt_by(poem: str, monkeypatch: pytest.MonkeyPatch, folder: Path, failed: Sequence[Failure] = ()) -> stage.Tables:
+    """What the stage makes of failures with a writer `poet` whose `write` returns `poem`."""
+    write_panels(folder, "alfworld", "generated", {"test": [TEST_TASK]})
+    (folder / "hinting" / "writers").mkdir(parents=True)
+    (folder / "hinting" / "writers" / "poet.py").write_text(
+        "from dataclasses import replace\nfrom stages.hinting.base import Written, hint_of\n"
+        f"def write(failures, rules, study): return {poem}"
     )
-    monkeypatch.setattr(plugins, "STAGES", tmp_path)
-    monkeypatch.setattr("stages.hinting.writers.__path__", [str(tmp_path / "hinting" / "writers")])
+    monkeypatch.setattr(plugins, "STAGES", folder)
+    monkeypatch.setattr("stages.hinting.writers.__path__", [str(folder / "hinting" / "writers")])
+    monkeypatch.delitem(sys.modules, "stages.hinting.writers.poet", raising=False)
     poet = STUDY.model_copy(update={"hints": SETTINGS.model_copy(update={"writer": "poet"})})
-    made, _ = stage.learn([], [], RULES, poet, tmp_path)
-    assert made.hints == []
+    return stage.learn(failed, [failure.episode for failure in failed], RULES, poet, folder)[0]
+
+
+def test_another_writer_is_found_by_its_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    failed = [Failure(play(room(), FETCH))]
+    [hint] = learnt_by(f"Written([{HINT}])", monkeypatch, tmp_path, failed).hints
+    assert (hint.rule, hint.text, hint.episode_id) == ("ode", "Go on.", failed[0].episode.episode_id)
     with pytest.raises(plugins.PluginError, match="no hint writer 'rules' in stages/hinting/writers, only poet"):
         stage.learn([], [], RULES, STUDY, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("poem", "said"),
+    [
+        (f"[{HINT}]", r"write returned \[Hint\(.*, expected stages\.hinting\.base\.Written"),
+        ("None", "write returned None, expected"),
+        ("Written(['Go\\non.'])", r"'Go\\non\.' is no hint of a failure that it was given; make it with .*hint_of"),
+        (f"Written([replace({HINT}, episode_id='won')])", "is no hint of a failure that it was given"),
+        (f"Written([replace({HINT}, category='heat')])", "is no hint of a failure that it was given"),
+    ],
+)
+def test_a_writer_that_returns_something_else_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, poem: str, said: str
+) -> None:
+    with pytest.raises(plugins.PluginError, match=f"stages/hinting/writers/poet: .*{said}") as fault:
+        learnt_by(poem, monkeypatch, tmp_path, [Failure(play(room(), FETCH))])
+    assert "\n" not in str(fault.value)
 
 
 def test_the_stage_takes_the_agents_own_failures() -> None:

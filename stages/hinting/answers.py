@@ -20,6 +20,8 @@ from stages.hinting.base import Failure, Written, hint_of
 
 _LEAST = 2  # turns of a trace that are always shown
 
+Told = tuple[list[Hint], Answer, list[Rejection]]
+
 
 class AnswerError(Fault, ValueError):
     """A failure that the model's window does not hold, however much is left out of it."""
@@ -31,13 +33,14 @@ class Unreadable(ValueError):
 
 @dataclass(frozen=True)
 class Author:
-    """Who writes: the writer's name, the model's in records, what a model and its settings are told apart by, its window in words, and how many
-    turns of a trace it is shown at most."""
+    """Who writes: the writer's name, the model's in records, what a model and its settings are told apart by, the setting of its window
+    (`window`) and how many tokens that has (`context`), and how many turns of a trace it is shown at most."""
 
     writer: str
     model: str
     identity: Mapping[str, Any]
     window: str
+    context: int
     prices: Prices | None = None
     turns: int = sys.maxsize
 
@@ -54,12 +57,12 @@ def schema(settings: Hints, env: str) -> dict[str, Any]:
 def write(failures: Sequence[Failure], settings: Hints, author: Author, engine: Engine) -> Written:
     """All failures' hints by one model. Raises `EngineFault` when it cannot be asked, `AnswerError` when its window is too small."""
     talks = [_talk(failure, settings, author) for failure in failures]
-    told = converse(engine, Memory(author.identity), talks)
+    told = converse(engine, Memory(author.identity, author.context - settings.llm.max_tokens), talks)
     return Written(
         [hint for hints, _, _ in told for hint in hints],
         [answer for _, answer, _ in told],
         [rejection for _, _, rejections in told for rejection in rejections],
-        prompting.basis(settings),
+        prompting.basis(failures, settings, author.turns),
     )
 
 
@@ -96,16 +99,14 @@ def _first_object(text: str) -> dict[str, Any] | None:
     return first
 
 
-def _talk(failure: Failure, settings: Hints, author: Author) -> Talk[tuple[list[Hint], Answer, list[Rejection]]]:
+def _talk(failure: Failure, settings: Hints, author: Author) -> Talk[Told]:
     """Ask for a failure's hints: with fewer turns while the prompt does not fit, and again where the answer cannot be read."""
-    episode = failure.episode
-    traces = [len(e.turns) for e in (episode, failure.success) if e is not None]
-    turns = min(max(traces), author.turns)
+    turns = min(max(_lengths(failure)), author.turns)
     messages = prompting.prompt(failure, settings, turns)
     while (reply := (yield messages)).finish == "context":
         if turns <= _LEAST:
             raise AnswerError(
-                f"{author.window}: episode {episode.episode_id} does not fit with all but {_LEAST} turns left out; take a longer window, "
+                f"{author.window}: episode {failure.episode.episode_id} does not fit with all but {_LEAST} turns left out; take a longer window, "
                 "or a smaller max_tokens"
             )
         turns = max(_LEAST, turns // 2)
@@ -117,11 +118,29 @@ def _talk(failure: Failure, settings: Hints, author: Author) -> Talk[tuple[list[
         if mended.finish != "context":
             replies.append(mended)
             texts, fault = _texts(mended)
-    last = replies[-1]
-    outcome = "hints" if texts else ("cut" if last.finish == "length" else "unreadable") if fault else "none"
-    spent = [sum(r.prompt_tokens for r in replies), sum(r.reply_tokens for r in replies)]
-    price = author.prices
-    answer = Answer(
+    answer = _answer(failure, author, turns, replies, "hints" if texts else _reason(replies[-1], fault))
+    hints = [hint_of(failure.episode, author.writer, text, _evidence(failure)) for text in texts]
+    return hints, answer, [] if texts else [_rejection(answer, fault)]
+
+
+def _lengths(failure: Failure) -> list[int]:
+    """How many turns the traces have that are shown."""
+    return [len(episode.turns) for episode in (failure.episode, failure.success) if episode is not None]
+
+
+def _reason(last: Reply, fault: str) -> str:
+    """Why an answer holds no hints."""
+    if not fault:
+        return "none"
+    return "cut" if last.finish == "length" else "unreadable"
+
+
+def _answer(failure: Failure, author: Author, turns: int, replies: Sequence[Reply], outcome: str) -> Answer:
+    """What was asked about a failure, at most `turns` turns of a trace shown, and what came of it at what cost."""
+    episode, price = failure.episode, author.prices
+    prompt_tokens = sum(reply.prompt_tokens for reply in replies)
+    reply_tokens = sum(reply.reply_tokens for reply in replies)
+    return Answer(
         SCHEMA_VERSION,
         episode.episode_id,
         episode.task_id,
@@ -133,20 +152,22 @@ def _talk(failure: Failure, settings: Hints, author: Author) -> Talk[tuple[list[
         prompting.version(),
         probed=failure.probe is not None,
         contrast=failure.success.episode_id if failure.success else "",
-        elided=sum(max(0, trace - turns) for trace in traces),
+        elided=sum(max(0, length - turns) for length in _lengths(failure)),
         calls=len(replies),
         outcome=outcome,
-        reply=last.text,
-        prompt_tokens=spent[0],
-        reply_tokens=spent[1],
-        dollars=(spent[0] * price.prompt + spent[1] * price.reply) / 1e6 if price else 0.0,
+        reply=replies[-1].text,
+        prompt_tokens=prompt_tokens,
+        reply_tokens=reply_tokens,
+        dollars=(prompt_tokens * price.prompt + reply_tokens * price.reply) / 1e6 if price else 0.0,
     )
-    place = (episode.env, episode.agent, episode.category)
-    rejected = Rejection(
-        SCHEMA_VERSION, *place, last.text[:240], author.writer, outcome, fault, episode.episode_id, episode.task_id
+
+
+def _rejection(answer: Answer, fault: str) -> Rejection:
+    place = (answer.env, answer.agent, answer.category)
+    text = answer.reply[:240]
+    return Rejection(
+        SCHEMA_VERSION, *place, text, answer.writer, answer.outcome, fault, answer.episode_id, answer.task_id
     )
-    hints = [hint_of(episode, author.writer, text, _evidence(failure)) for text in texts]
-    return hints, answer, [] if texts else [rejected]
 
 
 def _texts(reply: Reply) -> tuple[list[str], str]:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 
 from stages.core.files import CACHE, atomic
+from stages.core.process import Fault
 from stages.core.records import Message
 from stages.engines.base import Engine, EngineFault, Reply
 
@@ -26,10 +27,11 @@ Talk = Generator[list[Message], Reply, Result]
 
 
 class Memory:
-    """A model's answers on disk, a file each, named by all that determines one: `identity` (model and settings) and the messages."""
+    """A model's answers on disk, a file each, named by all that determines one: `identity` (model and settings) and the messages. `room` is how many
+    tokens a prompt may have."""
 
-    def __init__(self, identity: Mapping[str, Any], folder: Path | None = None) -> None:
-        self._identity, self._folder = dict(identity), folder or ANSWERS
+    def __init__(self, identity: Mapping[str, Any], room: int) -> None:
+        self._identity, self._room = dict(identity), room
 
     def key(self, messages: Sequence[Message]) -> str:
         """Hex SHA-256 of what determines the answer."""
@@ -37,11 +39,12 @@ class Memory:
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
     def find(self, messages: Sequence[Message]) -> Reply | None:
-        """The answer given before. A file that a power cut has left half-written is none."""
+        """The answer given before. A file that a power cut has left half-written is none, nor is the answer to a prompt that has no room any more."""
         try:
-            return Reply(session=0, **json.loads(self._path(messages).read_text(encoding="utf-8")))
+            found = Reply(session=0, **json.loads(self._path(messages).read_text(encoding="utf-8")))
         except (FileNotFoundError, ValueError, TypeError):
             return None
+        return found if found.prompt_tokens <= self._room else None
 
     def keep(self, messages: Sequence[Message], reply: Reply) -> None:
         """Remember an answer. A prompt that did not fit is no answer: it cost nothing, and the window may grow."""
@@ -52,22 +55,24 @@ class Memory:
 
     def _path(self, messages: Sequence[Message]) -> Path:
         key = self.key(messages)
-        return self._folder / key[:2] / f"{key}.json"
+        return ANSWERS / key[:2] / f"{key}.json"
 
 
 def converse(engine: Engine, memory: Memory, talks: Sequence[Talk[Result]]) -> list[Result]:
     """What came of each talk, in their order; as many requests are under way as the engine has slots.
 
-    Raises `EngineFault` when a request failed for good; those that are under way then are waited for and kept.
+    When a request failed for good (`EngineFault`), or a talk cannot go on (its own `Fault`), nothing more is asked; what is under way is waited for
+    and kept, then the fault is raised.
     """
     results: dict[int, Result] = {}
     waiting: deque[tuple[int, list[Message]]] = deque()
     asked: dict[int, tuple[int, list[Message]]] = {}  # by session
-    failure = ""
+    failure: Fault | None = None
     with tqdm(total=len(talks), desc="hints", unit="failure", disable=None) as bar:
 
         def go_on(number: int, reply: Reply | None) -> None:
             """Carry a talk on as far as its answers are known."""
+            nonlocal failure
             try:
                 while True:
                     messages = talks[number].send(reply)  # type: ignore[arg-type]  # None starts a generator
@@ -78,6 +83,8 @@ def converse(engine: Engine, memory: Memory, talks: Sequence[Talk[Result]]) -> l
             except StopIteration as end:
                 results[number] = end.value
                 bar.update()
+            except Fault as fault:
+                failure = failure or fault
 
         for number in range(len(talks)):
             go_on(number, None)
@@ -91,10 +98,12 @@ def converse(engine: Engine, memory: Memory, talks: Sequence[Talk[Result]]) -> l
                 number, messages = asked.pop(reply.session)
                 engine.close(reply.session)
                 if reply.finish == "fault":
-                    failure = reply.error
+                    failure = failure or EngineFault(reply.error)
                     continue
                 memory.keep(messages, reply)
                 go_on(number, reply)
     if failure:
-        raise EngineFault(f"{failure}. The answers so far are kept in {ANSWERS}: run again to go on from there")
+        raise type(failure)(
+            f"{failure}. The answers so far are kept in {ANSWERS}: run again to go on from there"
+        ) from failure
     return [results[number] for number in range(len(talks))]

@@ -8,7 +8,8 @@
         6ccc71da: "Before click[Buy Now], click the {color} that the instruction names."
       remove: [b9a18b66]
 
-Entries are named by their ids or the beginnings of these, as bank.md shows them. Nothing else may stand in the file; other cells' parts are not read.
+Entries are named by their ids or the beginnings of these, as bank.md shows them. A text over several lines becomes one line. Nothing else may stand in the file; other
+cells' parts are not read.
 """
 
 from __future__ import annotations
@@ -17,16 +18,21 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, TypeAdapter, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.constructor import DuplicateKeyError
+from ruamel.yaml.error import YAMLError
 
-from stages.core.params import Cell
+from stages.core.params import Cell, CellName
 from stages.core.process import Fault
 from stages.core.records import SCHEMA_VERSION, BankEntry
 
 BY_HAND = "curated-"  # what such entries' ids begin with
+
+Text = Annotated[str, AfterValidator(lambda text: " ".join(text.split()))]
+_CELL: TypeAdapter[str] = TypeAdapter(CellName)
 
 
 class CurationError(Fault, ValueError):
@@ -38,8 +44,8 @@ class Curation(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    add: dict[str, list[str]] = {}
-    replace: dict[str, str] = {}
+    add: dict[str, list[Text]] = {}
+    replace: dict[str, Text] = {}
     remove: list[str] = []
 
 
@@ -54,23 +60,40 @@ class Rules:
 
 def read_curation(path: Path, rules: Rules) -> Curation:
     """A cell's part of the file, which is empty where the file has none. Raises `CurationError`."""
+    cells = _cells(path, rules.cell)
     try:
-        # Ids of digits alone stay text.
-        found = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
-    except OSError as error:
-        raise CurationError(
-            f"{path}: can't be read ({error.strerror}); hints.curated in params.yaml names it"
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise CurationError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
-    if found is not None and not isinstance(found, Mapping):
-        raise CurationError(f"{path}: expected cells such as {rules.cell}, found {type(found).__name__}")
-    try:
-        curation = Curation.model_validate((found or {}).get(rules.cell) or {})
+        curation = Curation.model_validate(cells.get(rules.cell) or {})
     except ValidationError as error:
         raise CurationError(f"{path}: {_first_fault(rules.cell, error)}") from None
     _check(curation, path, rules)
     return curation
+
+
+def _cells(path: Path, example: Cell) -> Mapping[str, Any]:
+    """All cells' parts of the file, each named as a cell may be."""
+    try:
+        # Ids of digits alone stay text.
+        found = YAML(typ="base", pure=True).load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CurationError(
+            f"{path}: can't be read ({error.strerror}); hints.curated in params.yaml names it"
+        ) from error
+    except DuplicateKeyError as error:
+        said = f"line {error.problem_mark.line + 1}: {error.problem.partition(' with value')[0]}"
+        raise CurationError(f"{path}: {said}; write it once, with all that belongs to it") from error
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise CurationError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
+    if found is None:
+        return {}
+    if not isinstance(found, Mapping):
+        raise CurationError(f"{path}: expected cells such as {example}, found {type(found).__name__}")
+    for name in found:
+        try:
+            _CELL.validate_python(name)
+        except ValidationError as error:
+            said = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise CurationError(f"{path}: {name!r} is no cell: {said}; correct the name") from None
+    return found
 
 
 def _first_fault(cell: str, error: ValidationError) -> str:
@@ -89,8 +112,8 @@ def _check(curation: Curation, path: Path, rules: Rules) -> None:
             )
     added = [(f"add.{category}", text) for category, texts in curation.add.items() for text in texts]
     for key, text in [*added, *((f"replace.{name}", text) for name, text in curation.replace.items())]:
-        if not text.strip() or "\n" in text.strip():
-            raise CurationError(f"{path}: {rules.cell}.{key}: expected one line of text, found {text!r:.60}")
+        if not text:
+            raise CurationError(f"{path}: {rules.cell}.{key}: expected a text, found nothing; write one or drop it")
         if len(text) > rules.max_chars:
             raise CurationError(
                 f"{path}: {rules.cell}.{key}: {len(text)} characters, hints.max_chars allows {rules.max_chars}: {text[:60]!r}"
@@ -101,12 +124,16 @@ def curate(bank: Sequence[BankEntry], curation: Curation, path: Path, rules: Rul
     """The bank with what people changed. Added hints come first in their category, in the file's order, and stand for no failure; a replaced text
     keeps its place, count and failures. Both have the origin `curated`, and ids
     that begin with it, so that every record of an episode shown one says so. Raises `CurationError` for an entry that the bank does not have, or
-    has twice under that beginning, and for a text that stands in its category already."""
-    removed = {_named(bank, name, "remove", path, rules).entry_id for name in curation.remove}
-    texts = {_named(bank, name, "replace", path, rules).entry_id: text for name, text in curation.replace.items()}
-    both = sorted(removed & texts.keys())
-    if both:
-        raise CurationError(f"{path}: {rules.cell} both replaces and removes {both[0]}; keep one of them")
+    has twice under that beginning, for one that is named twice, and for a text that stands in its category already."""
+    removed = [_named(bank, name, "remove", path, rules).entry_id for name in curation.remove]
+    replaced = [_named(bank, name, "replace", path, rules).entry_id for name in curation.replace]
+    named = [*removed, *replaced]
+    twice = next((name for name in named if named.count(name) > 1), "")
+    if twice:
+        raise CurationError(
+            f"{path}: {rules.cell} names the entry {twice} twice under replace and remove; keep one of them"
+        )
+    texts = dict(zip(replaced, curation.replace.values(), strict=True))
     kept = [_rewritten(e, texts[e.entry_id]) if e.entry_id in texts else e for e in bank if e.entry_id not in removed]
     added = [_added(rules.cell, category, text) for category, found in curation.add.items() for text in found]
     ordered = [*added, *sorted(kept, key=lambda entry: entry.rank)]

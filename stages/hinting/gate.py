@@ -23,7 +23,8 @@ COPIED = 3  # words that say something, in a row, that stand in the task or on a
 _PLACEHOLDER = re.compile(r"\{+\s*([^{}]*?)\s*\}+|<\s*([a-z][a-z _]*\d*)\s*>", re.I)
 _NUMBERED = re.compile(r"\b([a-z]+) (\d+)\b")
 _ID = re.compile(r"\b(?=\w*\d)(?=\w*[a-z])\w{4,}\b")
-_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+_NUMBER = re.compile(r"\d+(?:,\d{3}(?!\d))*(?:\.\d+)?")  # 60, 60.00, 1,299.99
+_PRICE = re.compile(rf"\$ ?({_NUMBER.pattern})")
 _SMALL = (
     "a an and any are as at be by do for from go i if in is it its more no not of on or so some than that the then there this to up with "
     "you your"
@@ -64,6 +65,12 @@ class Source:
         return frozenset(_ID.findall(self.whole))
 
     @cached_property
+    def amounts(self) -> frozenset[float]:
+        """The numbers of the task, and the prices that were shown."""
+        numbers = (*_NUMBER.findall(self.episode.goal), *_PRICE.findall(self.whole))
+        return frozenset(map(_amount, numbers))
+
+    @cached_property
     def runs(self) -> frozenset[tuple[str, ...]]:
         """All words in a row, `COPIED` that say something among them, of the task and of what was shown."""
         shown = [self.episode.goal, self.episode.opening, *(turn.observation for turn in self.episode.turns)]
@@ -77,7 +84,7 @@ class Source:
 @dataclass(frozen=True)
 class Gate:
     """What hints are held against besides their own failure: their length, how many a failure may have, the words that name an action, and the names
-    that only measured panels have, in lower case."""
+    that only measured panels have (see `foreign`)."""
 
     max_chars: int
     most: int
@@ -138,13 +145,13 @@ def deeds(episodes: Iterable[Episode], more: Iterable[str]) -> frozenset[str]:
 
 
 def foreign(measured: Iterable[str], episodes: Iterable[Episode]) -> frozenset[str]:
-    """Of the names of things in measured tasks those that no episode on the train panel shows. Of a name of three words and more, such as a
-    product's title, its first three are kept, shown or not: no hint needs one."""
-    names = {" ".join(name.lower().replace(",", " ").split()[:3]) for name in measured}
+    """Of the names of things in measured tasks those that no episode on the train panel shows, as words without punctuation. Of a name of three words
+    and more, such as a product's title, its first three are kept, shown or not: no hint needs one."""
+    names = {tuple(_words(name)[:3]) for name in measured}
     shown: set[str] = set()
     for episode in episodes:
-        shown.update(re.findall(r"\w+", Source(episode).whole))
-    return frozenset(n for n in names if n and (n.count(" ") == 2 or not shown.issuperset(re.findall(r"\w+", n))))
+        shown.update(_words(Source(episode).whole))
+    return frozenset(" ".join(name) for name in names if len(name) == 3 or not shown.issuperset(name))
 
 
 def contradictions(hints: Sequence[Hint]) -> dict[tuple[Place, str], str]:
@@ -177,21 +184,27 @@ def _clauses(text: str) -> Iterator[tuple[str, bool]]:
 
 
 def _particular(text: str, source: Source) -> str:
-    """A thing with its number, an id or a number of the task that a hint took over from its failure."""
+    """A thing with its number, an id, a number of the task or a price that a hint took over from its failure."""
     bare = re.sub(r"\{[^{}]*\}", " ", text.lower())
     things = [" ".join(found) for found in _NUMBERED.findall(bare)]
-    numbers = set(_NUMBER.findall(source.episode.goal))
     found = [
         *(thing for thing in things if thing in source.numbered),
         *(name for name in _ID.findall(bare) if name in source.ids),
-        *(number for number in _NUMBER.findall(bare) if number in numbers),
+        *(number for number in _NUMBER.findall(bare) if _amount(number) in source.amounts),
     ]
     return found[0] if found else ""
 
 
+def _amount(number: str) -> float:
+    return float(number.replace(",", ""))
+
+
 def _names(text: str, name: str) -> bool:
-    words = " ".join(re.findall(r"\w+", text.lower()))
-    return f" {name} " in f" {words} "
+    return f" {name} " in f" {' '.join(_words(text))} "
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.lower())
 
 
 def _runs(text: str) -> Iterator[tuple[str, ...]]:

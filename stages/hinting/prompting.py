@@ -65,14 +65,15 @@ def repair(fault: str) -> Message:
     return Message("user", _filled("repair", fault=fault))
 
 
-def basis(settings: Hints) -> str:
-    """What a model reads of a failure, in words."""
-    said = ["its trace"]
-    if settings.sees_parts:
+def basis(failures: Sequence[Failure], settings: Hints, turns: int) -> str:
+    """What a model that is shown at most `turns` turns of a trace was told of these failures, in words."""
+    whole = all(len(failure.episode.turns) <= turns for failure in failures)
+    said = ["its trace" if whole else f"up to {turns} turns of its trace"]
+    if settings.sees_parts and any(failure.episode.parts for failure in failures):
         said.append("what the reward is made of")
-    if settings.probing:
+    if any(failure.probe for failure in failures):
         said.append(f"what up to {settings.probing} steps of trying out found")
-    if "contrast" in settings.evidence:
+    if any(failure.success for failure in failures):
         said.append("a success of the same category")
     return " and ".join([", ".join(said[:-1]), said[-1]]) if len(said) > 1 else said[0]
 

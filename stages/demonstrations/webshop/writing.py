@@ -51,7 +51,8 @@ class JudgedOptions(MadeUpOptions):
 
 
 def demonstrate(env: Environment, tasks: Sequence[Task], agent: Agent, plan: Plan, wanted: Writing) -> list[Demo]:
-    """`wanted.number` demonstrations, in the order in which they were drawn; none without plain tasks.
+    """Of `wanted.number` failures a demonstration each, in the order in which they were drawn, but none where the rules find nothing, nor without
+    plain tasks.
 
     Where the instruction names made-up values, at least one of them is not chosen. A success stands beside each whose department has one.
     """

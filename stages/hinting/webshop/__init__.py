@@ -13,7 +13,7 @@ from stages.hinting.webshop.rules import TIERS, findings
 
 def basis(settings: Hints) -> str:
     """What the rules read of a failure."""
-    return "the reward's parts" if settings.sees_parts else "the outcome alone, not the reward's parts"
+    return "the reward's parts" if settings.sees_parts else "the pages and the reward as a whole, not its parts"
 
 
 def names(tasks: Sequence[Task], panels: Path) -> Iterator[str]:

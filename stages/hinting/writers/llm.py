@@ -29,5 +29,5 @@ def write(failures: Sequence[Failure], rules: HintRules, study: Settings) -> Wri
     )
     model = engine.name.removeprefix("server:")
     identity = {"model": model, "max_tokens": llm.max_tokens, "temperature": llm.temperature, "schema": form}
-    author = answers.Author("llm", model, identity, llm.window, llm.prices)
+    author = answers.Author("llm", model, identity, llm.window, llm.context, llm.prices)
     return answers.write(failures, study.hints, author, engine)

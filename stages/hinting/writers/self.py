@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from stages.core.params import Settings
 from stages.engines.opening import open_engine
 from stages.hinting import answers
 from stages.hinting.base import Failure, HintRules, Written
+from stages.models.identity import base_name
 from stages.models.manifest import BASE
+
+CODE = Path(__file__).parents[2]
+_ANSWERING = ("engines", "models")
 
 
 def write(failures: Sequence[Failure], rules: HintRules, study: Settings) -> Written:
-    """The base model's hints. Raises `EngineFault` when the engine cannot be opened or fails."""
+    """The base model's hints. Raises `EngineFault` when the engine cannot be opened or fails, `ModelError` when nothing identifies the base."""
     if not failures:
         return Written([])
     limits = {"max_new_tokens": study.hints.llm.max_tokens, "temperature": study.hints.llm.temperature}
     form = answers.schema(study.hints, failures[0].episode.env)
     engine = open_engine(study.engine.model_copy(update=limits), BASE, None, (), form)
-    base = json.loads((BASE / "identity.json").read_text(encoding="utf-8"))
-    model = f"{base['source']}@{base['weights_sha256'][:12]} ({engine.name})"
-    identity = {"model": model, "base": base, "schema": form, **limits}
+    model = f"{base_name(BASE)} ({engine.name})"
+    identity = {"model": model, "code": code_sha256(), "schema": form, **limits}
     turns = study.hints.self_turns.get(failures[0].episode.env, sys.maxsize)
-    author = answers.Author("self", model, identity, "engine.context", turns=turns)
+    author = answers.Author("self", model, identity, "engine.context", study.engine.context, turns=turns)
     return answers.write(failures, study.hints, author, engine)
+
+
+def code_sha256() -> str:
+    """Digest of the code that answers depend on, so that none given by other code is taken from the store."""
+    digest = hashlib.sha256()
+    for path in sorted(
+        p for part in _ANSWERING for p in (CODE / part).rglob("*") if p.suffix in (".py", ".json", ".cpp", ".h")
+    ):
+        digest.update(path.relative_to(CODE).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()
