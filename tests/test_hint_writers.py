@@ -18,6 +18,7 @@ from household import Household, play
 from structure import ROOT
 
 import stages.hints as stage
+from stages.core import files
 from stages.core.params import Settings, load
 from stages.core.records import Episode
 from stages.core.sections import Prices
@@ -131,7 +132,7 @@ def test_the_base_models_answers_are_of_that_base_and_of_the_code_that_ran_it(
     server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(own, "CODE", tmp_path / "stages")
+    monkeypatch.setattr(files, "CODE", tmp_path / "stages")
     edited = [tmp_path / "stages" / part for part in ("engines/cpu.py", "engines/layers.cpp", "models/chat.py")]
     identity = {"source": "tiny", "students": ["first_round"], "weights_sha256": "ab" * 32}
     for path in (*edited, own.BASE / "identity.json"):

@@ -17,6 +17,7 @@ import ladder
 import pytest
 from ladder import AGENT, CODE, IDENTITY, NO_HINTS, PLAY, FakeEngine, World, own_category, play, task, up
 
+from stages.core import files
 from stages.core.records import Message
 from stages.runner import study
 from stages.runner.episodes import play_tasks
@@ -105,16 +106,16 @@ def test_other_code_never_meets_old_episodes_and_names_its_own_alike(tmp_path: P
 def test_the_codes_digest_is_of_what_episodes_depend_on(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert study.code_sha256() == study.code_sha256()
+    assert files.code_sha256(study.PLAYING) == files.code_sha256(study.PLAYING)
     for part in (*study.PLAYING, "reporting"):
         (tmp_path / part).mkdir()
         (tmp_path / part / name).write_text("1")
-    monkeypatch.setattr(study, "CODE", tmp_path)
-    before = study.code_sha256()
+    monkeypatch.setattr(files, "CODE", tmp_path)
+    before = files.code_sha256(study.PLAYING)
     (tmp_path / "reporting" / name).write_text("2")
-    assert study.code_sha256() == before
+    assert files.code_sha256(study.PLAYING) == before
     (tmp_path / "envs" / name).write_text("2")
-    assert study.code_sha256() != before
+    assert files.code_sha256(study.PLAYING) != before
 
 
 def start_child(folder: Path, tasks: int, seconds: float) -> subprocess.Popen[bytes]:

@@ -16,6 +16,7 @@ from typing import Any
 
 from hint_study.conditions import BASE, Banks, Condition
 from stages.agents import get
+from stages.core.files import code_sha256
 from stages.core.params import Cell, Settings
 from stages.core.process import Fault
 from stages.core.records import Episode
@@ -26,7 +27,7 @@ from stages.envs.registry import category_reader, make
 from stages.retrieval.retriever import Question, Retrieved, Retriever, Start
 from stages.runner.episodes import play_tasks
 from stages.runner.journal import Journal
-from stages.runner.study import JOURNALS, Runner, System, code_sha256
+from stages.runner.study import JOURNALS, PLAYING, Runner, System
 from stages.stats.paired import discordant, mcnemar
 from stages.stats.systems import Share, billed, by_skill, share
 
@@ -104,7 +105,7 @@ def play(settings: Settings, panel: Panel, conditions: Sequence[Condition], bank
     agent = get(panel.cell.agent, panel.cell.env, settings.agent.reading)
     make_env = functools.partial(make, panel.cell.env, panel.root)
     given = _Given({name: found for name, (_, found) in pooled.items()})
-    with Journal(JOURNALS, identity, code_sha256()) as journal:
+    with Journal(JOURNALS, identity, code_sha256(PLAYING)) as journal:
         played = play_tasks(tasks, rules, agent, engine, make_env, runner.category, given, journal)
     broken = [e.machine_failure for e in played if e.machine_failure]
     if broken:

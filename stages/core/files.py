@@ -3,10 +3,11 @@ lies what outlasts a run."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -23,8 +24,17 @@ def settled(path: str) -> Path:
     return wanted if root == Path().resolve() else root / wanted
 
 
+CODE = Path(__file__).parents[1]
 CACHE = settled(".cache")
 """What can be made or fetched anew, kept between runs and outside every stage's outputs; one for all experiments of a project."""
+
+
+def code_sha256(folders: Iterable[str]) -> str:
+    """Digest of the code in these folders of stages/, so that what other code made is not taken for its own."""
+    digest = hashlib.sha256()
+    for path in sorted(p for f in folders for p in (CODE / f).rglob("*") if p.suffix in (".py", ".json", ".cpp", ".h")):
+        digest.update(path.relative_to(CODE).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 class atomic:

@@ -15,7 +15,7 @@ from typing import Any
 
 from stages.agents import get
 from stages.core import plugins
-from stages.core.files import atomic, replacing
+from stages.core.files import atomic, code_sha256, replacing
 from stages.core.params import Cell, Settings, load
 from stages.core.process import Fault
 from stages.core.records import Episode, write
@@ -33,7 +33,6 @@ from stages.runner.journal import Journal
 DATA = Path("data")
 JOURNALS = Path(".cache/journal")
 TIMING = DATA / "timing"
-CODE = Path(__file__).parents[1]
 PLAYING = ("agents", "engines", "envs", "models", "retrieval", "runner")
 
 
@@ -93,7 +92,7 @@ class Runner:
             print(f"note: data/hints/{self.cell}/bank.parquet: {shortfall}", flush=True)
         hashes = {name: sha256 for name, (_, sha256) in loaded.items()}
         play = self.rules(hashes)
-        with Journal(JOURNALS, self._identity(play), code_sha256()) as journal:
+        with Journal(JOURNALS, self._identity(play), code_sha256(PLAYING)) as journal:
             self._journals.append(journal)
             resumed = len(journal.finished)
             player = self._player(play, root)
@@ -164,16 +163,6 @@ class Runner:
             **({} if reading == "loose" else {"reading": reading}),
             **({} if way == BY_RANK else {"way": way}),
         }
-
-
-def code_sha256() -> str:
-    """Digest of the code that episodes depend on, so that a stage that was killed, edited and run again does not take up old ones."""
-    digest = hashlib.sha256()
-    for path in sorted(
-        p for part in PLAYING for p in (CODE / part).rglob("*") if p.suffix in (".py", ".json", ".cpp", ".h")
-    ):
-        digest.update(path.relative_to(CODE).as_posix().encode() + path.read_bytes())
-    return digest.hexdigest()
 
 
 def _run_facts(episodes: list[Episode], resumed: int, seconds: float) -> dict[str, Any]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
+from stages.core.files import code_sha256
 from stages.core.params import Settings
 from stages.engines.opening import open_engine
 from stages.hinting import answers
@@ -14,8 +13,7 @@ from stages.hinting.base import Failure, HintRules, Written
 from stages.models.identity import base_name
 from stages.models.manifest import BASE
 
-CODE = Path(__file__).parents[2]
-_ANSWERING = ("engines", "models")
+ANSWERING = ("engines", "models")  # the code that answers depend on: none given by other code is taken from the store
 
 
 def write(failures: Sequence[Failure], rules: HintRules, study: Settings) -> Written:
@@ -26,17 +24,7 @@ def write(failures: Sequence[Failure], rules: HintRules, study: Settings) -> Wri
     form = answers.schema(study.hints, failures[0].episode.env)
     engine = open_engine(study.engine.model_copy(update=limits), BASE, None, (), form)
     model = f"{base_name(BASE)} ({engine.name})"
-    identity = {"model": model, "code": code_sha256(), "schema": form, **limits}
+    identity = {"model": model, "code": code_sha256(ANSWERING), "schema": form, **limits}
     turns = study.hints.self_turns.get(failures[0].episode.env, sys.maxsize)
     author = answers.Author("self", model, identity, "engine.context", study.engine.context, turns=turns)
     return answers.write(failures, study.hints, author, engine)
-
-
-def code_sha256() -> str:
-    """Digest of the code that answers depend on, so that none given by other code is taken from the store."""
-    digest = hashlib.sha256()
-    for path in sorted(
-        p for part in _ANSWERING for p in (CODE / part).rglob("*") if p.suffix in (".py", ".json", ".cpp", ".h")
-    ):
-        digest.update(path.relative_to(CODE).as_posix().encode() + path.read_bytes())
-    return digest.hexdigest()
