@@ -2,8 +2,8 @@
 
 `NonceTool` wraps an environment that plays a cleaning task and renames the verb, its place and the goal's adjective:
 "clean some mug ..." at a sinkbasin becomes, say, "stamp some mug ..." at a printer. Other places are renamed too: the tool may be an ordinary place of the
-room, a sinkbasin may stand where it is of no use, and another odd place beside it. So neither habit nor oddity leads to the tool, but
-the hint alone. Such demonstrations teach the use of hints in general, and not one skill that a study withholds.
+room, a sinkbasin may stand where it is of no use, and another odd place beside it. So neither habit nor oddity leads to the tool,
+and the hint does (the order in which an opening lists its places tells something of the tool too). Such demonstrations teach the use of hints in general, and not one skill that a study withholds.
 """
 
 from __future__ import annotations
