@@ -65,7 +65,7 @@ def test_the_arguments_stand_in_the_records_and_reach_the_prompts(
     study_settings = settings(folder, {"enable_thinking": False})
     monkeypatch.chdir(tmp_path)
     Path("data/base/warmup").mkdir(parents=True)
-    for module in (source_stage, manifest):
+    for module in (source_stage, base_stage, manifest):
         monkeypatch.setattr(module, "load", lambda: study_settings)
     assert "renders earlier turns anew each turn" in source_stage.run()
     base_stage.run()
