@@ -98,10 +98,10 @@ def distilled(
 ) -> tuple[Curve, dict[str, Any]]:
     """Learn what the base with hints would have replied; as `imitated`."""
     taught = [pair for lesson in lessons for pair in pairs(chat, lesson)]
-    how, kl_clip = recipe.distilling(), recipe.on_policy.kl_clip
-    curve, (before, after) = distil(model_folder(), taught, how, seed, out, kl_clip)
+    how, by = recipe.distilling(), recipe.on_policy
+    curve, (before, after) = distil(model_folder(), taught, how, seed, out, by.divergence, by.kl_clip)
     return curve, {
-        "loss": "reverse_kl",
+        "loss": f"{by.divergence}_kl",
         **_counted(lessons),
         "epochs": how.epochs,
         "kl": {"before": before, "after": after},

@@ -16,6 +16,7 @@ Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
+Divergence = Literal["reverse", "forward"]
 Level = Literal["ok", "note", "fault"]
 
 
@@ -150,11 +151,12 @@ class Training(Section):
 class OnPolicy(Section):
     """What is other where a student learns, on the base's own replies, how the base with hints would have chosen their tokens.
 
-    A trained token counts with its divergence in nats (see `stages.training.loss.diverge`), and with `kl_clip` at most; null: whatever it is.
+    A trained token counts with its `divergence` in nats (see `stages.training.loss.diverge`), and with `kl_clip` at most; null: whatever it is.
     """
 
     epochs: Positive
     learning_rate: Rate
+    divergence: Divergence
     kl_clip: Annotated[float, Field(gt=0)] | None
 
 

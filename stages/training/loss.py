@@ -14,6 +14,7 @@ import torch
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 from trl.trainer.sft_trainer import SFTTrainer
 
+from stages.core.sections import Divergence
 from stages.models.conversation import IGNORED, Encoded
 
 Objective = Callable[[Any], None]
@@ -40,12 +41,13 @@ def supervise(label_smoothing: float) -> Objective:
     return objective
 
 
-def diverge(kl_clip: float | None) -> Objective:
-    """The loss of a token: the reverse Kullback-Leibler divergence KL(student || teacher) over the whole vocabulary, in nats, `kl_clip` at most (such
-    a token has no gradient).
+def diverge(divergence: Divergence, kl_clip: float | None) -> Objective:
+    """The loss of a token: a Kullback-Leibler divergence of student and teacher over the whole vocabulary, in nats, `kl_clip` at most (such a token
+    has no gradient). `reverse` is KL(student || teacher), `forward` KL(teacher || student).
 
-    On-policy context distillation (arXiv 2601.19897, 2602.12275): the student is the model with its adapter, after the prompt without hints; the
-    teacher the same model without the adapter, frozen, after the prompt with them; both at the tokens of the same replies.
+    On-policy context distillation (arXiv 2601.19897, 2602.12275; both divergences in arXiv 2306.13649): the student is the model with its adapter,
+    after the prompt without hints; the teacher the same model without the adapter, frozen, after the prompt with them; both at the tokens of the same
+    replies. The gradient of `reverse` vanishes where the student is sure of what the teacher would not say; that of `forward` does not.
     """
 
     def objective(adapted: Any) -> None:
@@ -62,8 +64,9 @@ def diverge(kl_clip: float | None) -> Objective:
             student = log_softmax(_logits(causal_lm, input_ids, labels), -1)
             with torch.no_grad(), adapted.disable_adapter():
                 teacher = log_softmax(_logits(causal_lm, hinted_input_ids, hinted_labels), -1)
-            divergence = kl_div(teacher, student, reduction="none", log_target=True).sum(-1)
-            return divergence.clamp(max=math.inf if kl_clip is None else kl_clip).sum()
+            sides = (teacher, student) if divergence == "reverse" else (student, teacher)
+            nats = kl_div(*sides, reduction="none", log_target=True).sum(-1)
+            return nats.clamp(max=math.inf if kl_clip is None else kl_clip).sum()
 
         causal_lm.forward = forward
 

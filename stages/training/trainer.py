@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages.core.process import Fault
-from stages.core.sections import Training
+from stages.core.sections import Divergence, Training
 from stages.models.conversation import Encoded
 from stages.models.numbers import multiplies_bf16
 from stages.models.weights import weights_digest
@@ -120,14 +120,20 @@ def train(base: Path, examples: Sequence[Encoded], recipe: Training, seed: int, 
 
 
 def distil(
-    base: Path, pairs: Sequence[Pair], recipe: Training, seed: int, out: Path, kl_clip: float | None
+    base: Path,
+    pairs: Sequence[Pair],
+    recipe: Training,
+    seed: int,
+    out: Path,
+    divergence: Divergence,
+    kl_clip: float | None,
 ) -> tuple[Curve, tuple[float, float]]:
     """The same on pairs, whose loss is `stages.training.loss.diverge`. Returns the curve, and the mean loss a trained token of `SAMPLE` pairs
     from all over, before training and after it.
     """
     from stages.training.loss import diverge
 
-    trainer = _fit(base, pairs, recipe, seed, out, diverge(kl_clip))
+    trainer = _fit(base, pairs, recipe, seed, out, diverge(divergence, kl_clip))
     sample = pairs[:: math.ceil(len(pairs) / SAMPLE)]
     adapted: Any = trainer.model
     with adapted.disable_adapter():
