@@ -90,7 +90,7 @@ def run(base: Path, examples: Sequence[Encoded], recipe: Students) -> float:
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         if isinstance(examples[0], Pair):
-            distil(base, examples, recipe.distilling(), 0, Path(folder) / "adapter", None)  # type: ignore[arg-type]
+            distil(base, examples, recipe.distilling(), 0, Path(folder) / "adapter", recipe.on_policy.divergence, None)  # type: ignore[arg-type]
         else:
             train(base, examples, recipe, 0, Path(folder) / "adapter")
     torch.cuda.synchronize()

@@ -34,7 +34,7 @@ def run(job: dict[str, Any]) -> list[dict[str, float]]:
         if job["exact"]:
             in_fp32(patch)
         if job["paired"]:
-            curve, kl = trainer.distil(base, [Pair(*ids) for ids in job["examples"]], how, SEED, out, None)
+            curve, kl = trainer.distil(base, [Pair(*ids) for ids in job["examples"]], how, SEED, out, "reverse", None)
         else:
             curve, kl = trainer.train(base, [Encoded(*ids) for ids in job["examples"]], how, SEED, out), None
     if is_first():

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -20,7 +22,7 @@ from trl import SFTConfig
 
 from stages import students
 from stages.core.records import Lesson, Message, write
-from stages.core.sections import OnPolicy, Students
+from stages.core.sections import Divergence, OnPolicy, Students
 from stages.models.chat import Chat, open_chat
 from stages.models.conversation import IGNORED
 from stages.training.loss import LoraTrainer, diverge
@@ -31,7 +33,7 @@ pytest_plugins = ["tiny"]
 
 RECIPE = Students(
     **LIKELIHOOD.model_copy(update={"epochs": 7, "learning_rate": 1e-9}).model_dump(),
-    on_policy=OnPolicy(epochs=4, learning_rate=5e-3, kl_clip=None),
+    on_policy=OnPolicy(epochs=4, learning_rate=5e-3, divergence="reverse", kl_clip=None),
 )
 HINT = "\nHints: look into the tin first."
 NAME = "alfworld_react_on_policy"
@@ -63,12 +65,14 @@ def bare(tiny_tokenizer: Any) -> list[Pair]:
     return [pair for number in range(4) for pair in pairs(Chat(tiny_tokenizer), told(number, ""))]
 
 
-def trainer_of(base: Path, folder: Path, rows: Sequence[Pair], clip: float | None = None) -> LoraTrainer:
+def trainer_of(
+    base: Path, folder: Path, rows: Sequence[Pair], clip: float | None = None, divergence: Divergence = "reverse"
+) -> LoraTrainer:
     """The trainer in fp32, where its loss is exact, on an adapter that does nothing yet."""
     from datasets import Dataset
 
     return LoraTrainer(
-        diverge(clip),
+        diverge(divergence, clip),
         model=AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32),
         args=SFTConfig(
             output_dir=str(folder),
@@ -110,29 +114,33 @@ def log_probabilities(model: Any, ids: list[int], labels: list[int]) -> torch.Te
     return torch.log_softmax(logits[[n - 1 for n, label in enumerate(labels) if label != IGNORED]].double(), -1)
 
 
-def divergences(trainer: LoraTrainer, base: Path, rows: Sequence[Pair]) -> torch.Tensor:
-    """KL(student || teacher) of each trained token, summed over the words by hand."""
+def divergences(
+    trainer: LoraTrainer, base: Path, rows: Sequence[Pair], divergence: Divergence = "reverse"
+) -> torch.Tensor:
+    """KL(student || teacher), or forward the other way round, of each trained token, summed over the words by hand."""
     teacher: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     adapted: Any = trainer.model
-    return apart(adapted.get_base_model(), teacher, rows)
+    return apart(adapted.get_base_model(), teacher, rows, divergence)
 
 
-def apart(student: Any, teacher: Any, rows: Sequence[Pair]) -> torch.Tensor:
+def apart(student: Any, teacher: Any, rows: Sequence[Pair], divergence: Divergence = "reverse") -> torch.Tensor:
     found = []
     for row in rows:
         p = log_probabilities(student, row.input_ids, row.labels)
         q = log_probabilities(teacher, row.hinted_input_ids, row.hinted_labels)
+        p, q = (p, q) if divergence == "reverse" else (q, p)
         found.append((p.exp() * (p - q)).sum(-1))
     return torch.cat(found)
 
 
-def test_the_loss_is_the_mean_reverse_divergence_of_all_trained_tokens(
-    tiny_llama: Path, rows: list[Pair], tmp_path: Path
+@pytest.mark.parametrize("divergence", get_args(Divergence))
+def test_the_loss_is_the_mean_divergence_of_all_trained_tokens(
+    tiny_llama: Path, rows: list[Pair], tmp_path: Path, divergence: Divergence
 ) -> None:
     assert len({len(row.input_ids) for row in rows}) > 1, "rows of different lengths, so that some are padded"
-    trainer = trainer_of(tiny_llama, tmp_path, rows)
+    trainer = trainer_of(tiny_llama, tmp_path, rows, divergence=divergence)
     stir(trainer)
-    reference = divergences(trainer, tiny_llama, rows)
+    reference = divergences(trainer, tiny_llama, rows, divergence)
     assert len(reference) == sum(label != IGNORED for row in rows for label in row.labels)
     assert reference.min() > 1e-3
     torch.testing.assert_close(loss(trainer, rows).double(), reference.mean(), rtol=1e-5, atol=0)
@@ -140,6 +148,32 @@ def test_the_loss_is_the_mean_reverse_divergence_of_all_trained_tokens(
         trainer.model, batch(trainer, rows), num_items_in_batch=torch.tensor(10 * len(reference))
     )
     torch.testing.assert_close(accumulated.double(), reference.mean() / 10, rtol=1e-5, atol=0)
+
+
+def test_a_student_that_is_sure_of_the_wrong_word_learns_by_the_forward_divergence_alone() -> None:
+    """Why there are two: KL(student || teacher) is flat there, though it is large."""
+    sure, other = torch.tensor([20.0, 0.0, 0.0]), torch.tensor([0.0, 4.0, 0.0])
+
+    def pull(divergence: Divergence) -> tuple[float, float]:
+        logits = sure.clone().requires_grad_()
+        said = [logits]
+
+        @contextmanager
+        def disable_adapter() -> Iterator[None]:
+            said.append(other)
+            yield
+
+        decoder = lambda **_: SimpleNamespace(last_hidden_state=said[-1].repeat(1, 2, 1))  # noqa: E731
+        lm = SimpleNamespace(get_decoder=lambda: decoder, get_output_embeddings=lambda: torch.nn.Identity())
+        diverge(divergence, None)(SimpleNamespace(get_base_model=lambda: lm, disable_adapter=disable_adapter))
+        row = {"input_ids": torch.tensor([[0, 1]]), "labels": torch.tensor([[IGNORED, 1]])}
+        nats = lm.forward(**row, **{f"hinted_{name}": tensor for name, tensor in row.items()})
+        nats.backward()
+        assert logits.grad is not None
+        return nats.item(), logits.grad.abs().max().item()
+
+    assert pull("reverse") == (pytest.approx(4.0, abs=0.1), pytest.approx(0, abs=1e-6))
+    assert pull("forward")[1] > 0.9
 
 
 def test_without_hints_there_is_nothing_to_learn_at_the_start(
@@ -210,7 +244,7 @@ def test_training_moves_the_student_towards_a_teacher_that_stays(
 def test_what_is_said_of_the_start_and_the_end_is_so(tiny_llama: Path, rows: list[Pair], tmp_path: Path) -> None:
     assert len(rows) == SAMPLE, "all of them are measured"
     start = divergences(trainer_of(tiny_llama, tmp_path, rows), tiny_llama, rows).mean().item()
-    _, (before, after) = distil(tiny_llama, rows, RECIPE.distilling(), 1, tmp_path / "adapter", None)
+    _, (before, after) = distil(tiny_llama, rows, RECIPE.distilling(), 1, tmp_path / "adapter", "reverse", None)
     assert before == pytest.approx(start, rel=0.03), "in bf16"
     student: Any = PeftModel.from_pretrained(
         AutoModelForCausalLM.from_pretrained(tiny_llama, dtype=torch.float32), tmp_path / "adapter"
@@ -223,7 +257,7 @@ def test_what_is_said_of_the_start_and_the_end_is_so(tiny_llama: Path, rows: lis
 def test_the_same_seed_gives_the_same_student(tiny_llama: Path, rows: list[Pair], tmp_path: Path) -> None:
     def bytes_of(name: str) -> bytes:
         torch.manual_seed(len(name))
-        distil(tiny_llama, rows, RECIPE.distilling(), 1, tmp_path / name, None)
+        distil(tiny_llama, rows, RECIPE.distilling(), 1, tmp_path / name, "reverse", None)
         return (tmp_path / name / "adapter_model.safetensors").read_bytes()
 
     assert bytes_of("one") == bytes_of("another")
@@ -280,14 +314,16 @@ def teach(project: Path, lessons: Sequence[Lesson], recipe: Students) -> dict[st
     return facts
 
 
-def test_a_student_learns_what_the_base_with_hints_would_say(project: Path) -> None:
-    facts = teach(project, [told(number) for number in range(4)], RECIPE)
+@pytest.mark.parametrize("divergence", get_args(Divergence))
+def test_a_student_learns_what_the_base_with_hints_would_say(project: Path, divergence: Divergence) -> None:
+    by = RECIPE.on_policy.model_copy(update={"divergence": divergence})
+    facts = teach(project, [told(number) for number in range(4)], RECIPE.model_copy(update={"on_policy": by}))
     kl = facts.pop("kl")
     assert 0 < kl["after"] < 0.9 * kl["before"]
     assert facts == {
         "schema_version": 1,
         "base": "tiny@abc",
-        "loss": "reverse_kl",
+        "loss": f"{divergence}_kl",
         "lessons": 4,
         "tokens": 4 * 50,
         "trained_tokens": 4 * 20,

@@ -168,6 +168,7 @@ def test_unknown_keys_are_refused(change: dict[str, Any], key: str) -> None:
         ({"lessons__ngram": 1}, "lessons.ngram"),
         ({"students__webshop__epochs": 0}, "students.webshop.epochs"),
         ({"students__webshop__on_policy__kl_clip": 0}, "students.webshop.on_policy.kl_clip"),
+        ({"students__webshop__on_policy__divergence": "jensen"}, "students.webshop.on_policy.divergence"),
         ({"evaluate__panels": ["train"]}, "(top): evaluate.panels names 'train'; the cells have dev, test"),
         ({"evaluate__panels": []}, "evaluate.panels"),
         ({"stats__bootstrap": 10}, "stats.bootstrap"),
