@@ -90,7 +90,7 @@ def test_all_arms_have_one_budget_and_every_gate_was_passed() -> None:
         assert {counts["failed"] for counts in report["gates"].values()} == {0}
         student = json.loads(Path(f"data/students/{CELL}_{arm}_s0/student.json").read_text())
         assert student["lessons"] == sizes[arm]
-        assert student["loss"] == ("reverse_kl" if arm == "on_policy" else "likelihood")
+        assert student["loss"] == ("forward_kl" if arm == "on_policy" else "likelihood")
     assert json.loads(Path("metrics/funnel.json").read_text())["rows"][0]["matched"] == "lessons"
 
 
