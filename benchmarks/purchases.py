@@ -19,12 +19,12 @@ from common import faults_in_one_line, record, show
 
 from stages.core.process import Fault
 from stages.core.records import Episode, read
+from stages.stats.systems import usable
 
 DATA = Path("data")
 Parts = dict[str, float]
-LINKS: dict[
-    str, Callable[[Parts], bool]
-] = {  # of a purchase, in the words of its reward (`stages.envs.webshop.records.Score`)
+# Of a purchase, in the words of its reward (`stages.envs.webshop.records.Score`).
+LINKS: dict[str, Callable[[Parts], bool]] = {
     "kind": lambda parts: parts["type_factor"] == 1,
     "attributes": lambda parts: parts["attributes_met"] == parts["attributes_wanted"],
     "price": lambda parts: parts["price_met"] == 1,
@@ -45,11 +45,12 @@ def played(cell: str) -> list[Episode]:
 
 def links(episodes: Iterable[Episode]) -> list[dict[str, Any]]:
     """A row each panel, system and skill: goals, purchases, how many of these held each link, how many goals were solved, the mean score.
+    Episodes that the machine broke off are left out.
 
     Raises `Fault` for a purchase whose record does not say what its reward is made of.
     """
     groups: defaultdict[tuple[str, str, str], list[Episode]] = defaultdict(list)
-    for episode in episodes:
+    for episode in usable(episodes):
         groups[episode.panel, episode.system, episode.skill].append(episode)
     rows = []
     for (panel, system, skill), group in groups.items():

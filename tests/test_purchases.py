@@ -27,6 +27,7 @@ def test_each_link_is_counted_among_purchases_and_success_among_goals() -> None:
         purchase("rag", "g2", attributes_met=1.0, options_met=0.0),
         purchase("rag", "g3", type_factor=0.5, price_met=0.0),
         fake_study.episode("rag", "g4", "options", False, skill="options", stop="turn_limit"),
+        fake_study.broken(purchase("rag", "g5")),
         purchase("base", "g1", options_met=0.0),
     ]
     rag, base = purchases.links(episodes)
